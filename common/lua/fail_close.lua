@@ -1,0 +1,17 @@
+-- After fence.lua. Gives up on a closing channel that the issuer refuses for good: kept, listed, never dropped.
+--
+-- KEYS[2] state   KEYS[3] channel   KEYS[4] due   KEYS[5] dead
+-- ARGV[2] channel id   ARGV[3] now, ms since 1970   ARGV[4] the issuer's words
+--
+-- Returns {'failed'}, or {'not_closing', status letter}.
+
+local state = redis.call('GET', KEYS[2]) or ''
+local status = string.sub(state, 1, 1)
+if status ~= 'C' then
+  return {'not_closing', status}
+end
+redis.call('SET', KEYS[2], 'F' .. string.sub(state, 2))
+redis.call('HSET', KEYS[3], 'last_error', ARGV[4], 'failed_at', ARGV[3])
+redis.call('ZREM', KEYS[4], ARGV[2])
+redis.call('XADD', KEYS[5], '*', 'kind', 'close', 'id', ARGV[2], 'reason', ARGV[4], 'amount', string.sub(state, 2, 21))
+return {'failed'}

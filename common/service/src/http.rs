@@ -1,0 +1,346 @@
+//! One HTTP/1.1 listener, with a bound on everything a client can make it hold, and an end that loses no request.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use common::problem::Code;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tower::ServiceExt;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::body::limited;
+use crate::error::ApiError;
+
+/// How long to leave the accept queue alone after the system refused a connection (out of file descriptors).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Largest head of a request, in bytes, and most that a connection's buffers grow to: hyper would take 400 KiB, which ten
+/// thousand unfinished heads make 4 GiB.
+const HEAD_MAX_BYTES: usize = 16 * 1024;
+
+/// Bounds of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Connections served at once; more wait in the system's accept queue.
+    pub connections_max: usize,
+    /// Milliseconds in which a request's head must arrive, and for which an idle connection is kept.
+    pub header_timeout_ms: u64,
+    /// Milliseconds in which a request must be answered, reading its body included.
+    pub request_timeout_ms: u64,
+    /// Largest body, in bytes.
+    pub body_max_bytes: usize,
+    /// Milliseconds that requests in flight have to end once shutdown was asked.
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            header_timeout_ms: 65_000,
+            request_timeout_ms: 10_000,
+            body_max_bytes: 262_144,
+            drain_timeout_ms: 10_000,
+        }
+    }
+}
+
+/// A connection's place under `connections_max`, found among a request's extensions. Whoever takes a connection over
+/// (a WebSocket) keeps it for as long: the connection goes on counting, and the drain waits for it.
+#[derive(Clone, Debug)]
+pub struct ConnectionSlot {
+    _permit: Arc<OwnedSemaphorePermit>,
+    _tracked: TaskTrackerToken,
+}
+
+/// Serves `router` on `listener` until `shutdown`, then stops accepting, lets requests in flight end with
+/// `Connection: close`, and returns once all have ended or `drain_timeout_ms` have passed.
+///
+/// Handlers find the peer's address as [`ConnectInfo<SocketAddr>`], and [`ConnectionSlot`] as an extension. A handler
+/// that panics answers `internal`, one that takes too long `outcome_unknown`.
+pub async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, shutdown: CancellationToken) {
+    let router = guarded(router, config);
+    let slots = Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));
+    let tracker = TaskTracker::new();
+    // Dropped when this function ends, however it ends: what is still connected then is cut off.
+    let cut_off = CancellationToken::new();
+    let _cut_off_at_end = cut_off.clone().drop_guard();
+
+    while let Some((stream, peer, permit)) = accept(&listener, &slots, &shutdown).await {
+        let slot = ConnectionSlot { _permit: Arc::new(permit), _tracked: tracker.token() };
+        let connection = converse(stream, peer, router.clone(), config, slot, shutdown.clone());
+        tokio::spawn(cut_off.clone().run_until_cancelled_owned(connection));
+    }
+
+    drop(listener);
+    tracker.close();
+    let drain = Duration::from_millis(config.drain_timeout_ms);
+    if tokio::time::timeout(drain, tracker.wait()).await.is_err() {
+        let connections = tracker.len();
+        tracing::warn!(
+            connections,
+            drain_timeout_ms = config.drain_timeout_ms,
+            "cutting off connections that did not end"
+        );
+    }
+}
+
+/// What every route gets, outermost last.
+fn guarded(router: Router, config: &HttpConfig) -> Router {
+    let timeout = Duration::from_millis(config.request_timeout_ms);
+    limited(router, config.body_max_bytes)
+        .layer(CatchPanicLayer::custom(answer_to_panic))
+        .layer(from_fn_with_state(timeout, bounded_in_time))
+}
+
+async fn bounded_in_time(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::new(Code::OutcomeUnknown).into_response(),
+    }
+}
+
+fn answer_to_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("unknown");
+    tracing::error!(message, "a handler panicked");
+    ApiError::new(Code::Internal).into_response()
+}
+
+/// The next connection, once there is room for it; `None` on shutdown.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    shutdown: &CancellationToken,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    // The semaphore is never closed, so `ok` only ends the loop on shutdown.
+    let permit = shutdown.run_until_cancelled(slots.clone().acquire_owned()).await?.ok()?;
+    loop {
+        match shutdown.run_until_cancelled(listener.accept()).await? {
+            Ok((stream, peer)) => return Some((stream, peer, permit)),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                shutdown.run_until_cancelled(tokio::time::sleep(ACCEPT_PAUSE)).await?;
+            }
+        }
+    }
+}
+
+/// Serves one connection to its end; on shutdown, to the end of the request in flight.
+fn converse(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    config: &HttpConfig,
+    slot: ConnectionSlot,
+    shutdown: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    let header_timeout = Duration::from_millis(config.header_timeout_ms);
+    async move {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
+        }
+        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(slot.clone());
+            answer(router.clone(), request)
+        });
+        // HTTP/1 alone, and not told apart from HTTP/2 by its first bytes: for those hyper-util waits without a timeout,
+        // and idle connections of HTTP/2 have none either.
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(header_timeout)
+            .max_buf_size(HEAD_MAX_BYTES)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.as_mut().await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, %peer, "a connection ended early");
+        }
+    }
+}
+
+async fn answer(router: Router, request: Request) -> Result<Response, Infallible> {
+    router.oneshot(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::{get, post};
+    use common::problem::Problem;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Notify;
+    use tokio::task::JoinHandle;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    struct Served {
+        url: String,
+        shutdown: CancellationToken,
+        task: JoinHandle<()>,
+    }
+
+    async fn start(router: Router, config: HttpConfig) -> Served {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let task = tokio::spawn(async move { serve(listener, router, &config, stop).await });
+        Served { url, shutdown, task }
+    }
+
+    async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(DEADLINE, future)
+            .await
+            .unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
+    }
+
+    async fn code_of(response: reqwest::Response) -> Code {
+        let body = response.bytes().await.expect("a body");
+        serde_json::from_slice::<Problem>(&body).expect("a problem").code
+    }
+
+    #[tokio::test]
+    async fn a_request_in_flight_ends_well_after_shutdown_was_asked() {
+        let (arrived, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (arrives, waits) = (arrived.clone(), release.clone());
+        let router = Router::new().route(
+            "/",
+            get(async move || {
+                arrives.notify_one();
+                waits.notified().await;
+                "done"
+            }),
+        );
+        let served = start(router, HttpConfig::default()).await;
+        let request = tokio::spawn(reqwest::get(served.url.clone()));
+        within("the request arrives", arrived.notified()).await;
+        served.shutdown.cancel();
+        let refused = async {
+            while tokio::net::TcpStream::connect(served.url.trim_start_matches("http://")).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        within("new connections are refused", refused).await;
+        assert!(!served.task.is_finished(), "the server waits for the request");
+        release.notify_one();
+        let response = within("the answer", request).await.expect("no panic").expect("an answer");
+        assert_eq!(response.headers()["connection"], "close");
+        assert_eq!(response.text().await.expect("a body"), "done");
+        within("the server ends", served.task).await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_never_ends_is_cut_off_at_the_drain_timeout() {
+        let arrived = Arc::new(Notify::new());
+        let arrives = arrived.clone();
+        let router = Router::new().route(
+            "/",
+            get(async move || {
+                arrives.notify_one();
+                std::future::pending::<()>().await;
+            }),
+        );
+        let served = start(router, HttpConfig { drain_timeout_ms: 50, ..HttpConfig::default() }).await;
+        let request = tokio::spawn(reqwest::get(served.url.clone()));
+        within("the request arrives", arrived.notified()).await;
+        served.shutdown.cancel();
+        within("the server ends", served.task).await.expect("no panic");
+        assert!(within("the connection is cut", request).await.expect("no panic").is_err());
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_does_not_hold_the_shutdown() {
+        let router = Router::new().route("/", get(async || "ok"));
+        let served = start(router, HttpConfig { header_timeout_ms: 60_000, ..HttpConfig::default() }).await;
+        let client = reqwest::Client::new();
+        let answer = client.get(&served.url).send().await.expect("an answer");
+        assert_eq!(answer.text().await.expect("a body"), "ok");
+        served.shutdown.cancel();
+        within("the server ends", served.task).await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn panics_late_answers_and_large_bodies_are_problems() {
+        async fn panics() -> &'static str {
+            panic!("on purpose")
+        }
+        let router = Router::new()
+            .route("/panics", get(panics))
+            .route("/late", get(std::future::pending::<()>))
+            .route("/body", post(async |_: crate::body::Raw| ()));
+        let config = HttpConfig { request_timeout_ms: 50, body_max_bytes: 4, ..HttpConfig::default() };
+        let served = start(router, config).await;
+        let client = reqwest::Client::new();
+        let get =
+            async |path: &str| client.get(format!("{}{path}", served.url)).send().await.expect("an answer");
+        assert_eq!(code_of(get("/panics").await).await, Code::Internal);
+        assert_eq!(code_of(get("/late").await).await, Code::OutcomeUnknown);
+        let large =
+            client.post(format!("{}/body", served.url)).body("12345").send().await.expect("an answer");
+        assert_eq!(code_of(large).await, Code::PayloadTooLarge);
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_bound_wait_their_turn() {
+        let (active, peak) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (counted, highest) = (active.clone(), peak.clone());
+        let router = Router::new().route(
+            "/",
+            get(async move || {
+                highest.fetch_max(counted.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // Long enough for requests to overlap, if they may.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                counted.fetch_sub(1, Ordering::SeqCst);
+            }),
+        );
+        let served = start(router, HttpConfig { connections_max: 2, ..HttpConfig::default() }).await;
+        let requests = futures::future::join_all((0..16).map(|_| async {
+            // A client each, so that each is a connection; closed after its answer, so that the next gets its turn.
+            let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("a client");
+            client.get(&served.url).send().await.map(|answer| answer.status().as_u16())
+        }));
+        for status in within("all are served", requests).await {
+            assert_eq!(status.expect("an answer"), 200);
+        }
+        assert!(peak.load(Ordering::SeqCst) <= 2);
+    }
+
+    #[tokio::test]
+    async fn handlers_see_the_peer_address() {
+        let router = Router::new()
+            .route("/", get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.ip().to_string()));
+        let served = start(router, HttpConfig::default()).await;
+        let answer = reqwest::get(&served.url).await.expect("an answer");
+        assert_eq!(answer.text().await.expect("a body"), "127.0.0.1");
+    }
+}

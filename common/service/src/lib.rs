@@ -1,0 +1,19 @@
+//! What every Millrace process does the same way around its own work: HTTP, error bodies, the admin listener,
+//! signals, and the client of an issuer.
+//!
+//! # Layout
+//!
+//! * [`http`]: one listener, served with bounds on everything and drained on shutdown.
+//! * [`error`], [`body`]: every error leaves as a problem; every body comes in through one reader.
+//! * [`admin`]: `/livez`, `/readyz`, `/metrics`.
+//! * [`signals`], [`process`]: from the command line to two running listeners and back.
+//! * [`issuer_client`]: how relayer and settler talk to an issuer. [`fitness`]: whether they may use a Redis.
+
+pub mod admin;
+pub mod body;
+pub mod error;
+pub mod fitness;
+pub mod http;
+pub mod issuer_client;
+pub mod process;
+pub mod signals;

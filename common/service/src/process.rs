@@ -1,0 +1,182 @@
+//! From a command line to two running listeners, and back down in the right order.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use axum::Router;
+use common::config::Config;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Readiness;
+use crate::http::{HttpConfig, serve};
+
+/// What every service takes on its command line.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    /// The configuration file; built-in defaults where absent. Environment variables override either.
+    #[arg(long, value_name = "PATH")]
+    pub config: Option<PathBuf>,
+}
+
+/// The end of a stand-alone service: its exit code, and why it failed on one line of stderr.
+pub fn exit(service: &str, result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{service}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a service: its configuration from a file, the environment and its defaults, logs as that says, and then what
+/// `start` does with it until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The configuration is refused, or `start` fails.
+pub fn run<C, F>(args: &Args, start: impl FnOnce(C, CancellationToken) -> F) -> anyhow::Result<()>
+where
+    C: Config,
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let config: C = common::config::load(args.config.as_deref())?;
+    common::telemetry::init(config.log()).context("log.filter")?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(async { start(config, crate::signals::shutdown()).await })
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} ({key})")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// The configuration key that it came from.
+    pub key: &'static str,
+    /// What the system said.
+    pub source: std::io::Error,
+}
+
+/// A service's two listeners: the public one and, on its own port, the admin one.
+#[derive(Debug)]
+pub struct Listeners {
+    public: TcpListener,
+    admin: TcpListener,
+    /// Where the public listener is; with port 0 configured, the port that the system chose.
+    pub addr: SocketAddr,
+    /// Where the admin listener is.
+    pub admin_addr: SocketAddr,
+}
+
+impl Listeners {
+    /// Binds both. Port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// [`BindError`], naming the address and its key.
+    pub async fn bind(listen: SocketAddr, admin_listen: SocketAddr) -> Result<Self, BindError> {
+        let (public, addr) = bind(listen, "listen").await?;
+        let (admin, admin_addr) = bind(admin_listen, "admin_listen").await?;
+        Ok(Self { public, admin, addr, admin_addr })
+    }
+
+    /// Serves both until `shutdown`, then drains: not ready at once, public requests to their end, the admin listener
+    /// last, so that the drain can be watched.
+    pub fn serve(
+        self,
+        router: Router,
+        admin_router: Router,
+        http: HttpConfig,
+        readiness: Readiness,
+        shutdown: CancellationToken,
+    ) -> Running {
+        let Listeners { public, admin, addr, admin_addr } = self;
+        let drained = CancellationToken::new();
+        let admin_shutdown = drained.clone();
+        let admin_http = http.clone();
+        let admin_task =
+            tokio::spawn(async move { serve(admin, admin_router, &admin_http, admin_shutdown).await });
+        let draining = shutdown.clone();
+        tokio::spawn(async move {
+            draining.cancelled().await;
+            readiness.begin_drain();
+        });
+        let task = tokio::spawn(async move {
+            serve(public, router, &http, shutdown).await;
+            drained.cancel();
+            if let Err(error) = admin_task.await {
+                tracing::error!(%error, "the admin listener failed");
+            }
+        });
+        Running::new(addr, admin_addr, task)
+    }
+}
+
+/// Listens on `address`, which stands in the configuration under `key`. Port 0 lets the system choose.
+///
+/// # Errors
+/// [`BindError`], naming both.
+pub async fn bind(address: SocketAddr, key: &'static str) -> Result<(TcpListener, SocketAddr), BindError> {
+    let failed = |source| BindError { address, key, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// A service that is up.
+#[derive(Debug)]
+pub struct Running {
+    /// Where its public listener is.
+    pub addr: SocketAddr,
+    /// Where its admin listener is.
+    pub admin_addr: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// A service that is up until `task` ends.
+    pub fn new(addr: SocketAddr, admin_addr: SocketAddr, task: JoinHandle<()>) -> Self {
+        Self { addr, admin_addr, task }
+    }
+
+    /// Waits until the service was shut down and has drained.
+    pub async fn wait(self) {
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the service failed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn both_listeners_end_after_shutdown_and_readiness_with_them() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listeners = Listeners::bind(any, any).await.expect("free ports");
+        let readiness = Readiness::new("starting");
+        readiness.set_ready();
+        let admin = crate::admin::router(readiness.clone(), prometheus::Registry::new());
+        let shutdown = CancellationToken::new();
+        let running =
+            listeners.serve(Router::new(), admin, HttpConfig::default(), readiness.clone(), shutdown.clone());
+        let ready = reqwest::get(format!("http://{}/readyz", running.admin_addr)).await.expect("an answer");
+        assert_eq!(ready.status(), 200);
+        shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(10), running.wait()).await.expect("ended in time");
+        assert!(!readiness.is_ready());
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_named_with_its_key() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let first = Listeners::bind(any, any).await.expect("free ports");
+        let error = Listeners::bind(any, first.addr).await.expect_err("taken");
+        assert_eq!((error.key, error.address), ("admin_listen", first.addr));
+    }
+}

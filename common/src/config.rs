@@ -1,0 +1,407 @@
+//! Configuration: a typed tree read from YAML, overridden key by key from the environment, checked as a whole.
+//!
+//! A file need not name every key: what is absent has the default that the files at the project's root document.
+//! `MILLRACE_RELAYER__LIMITS__BATCH_MAX=64` overrides `limits.batch_max` of the relayer.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::secret::SecretRef;
+
+/// Why a configuration was refused. Each message names the file and line, the key, or the variable at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not the documented YAML; the message carries line and column.
+    #[error("{path}: {message}")]
+    Yaml {
+        /// The file.
+        path: String,
+        /// What is wrong and where.
+        message: String,
+    },
+    /// An environment variable names no key, or its value does not fit.
+    #[error("environment variable {name}: {message}")]
+    Environment {
+        /// The variable.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// Values that do not fit each other or are out of range.
+    #[error("{key}: expected {expected}")]
+    Invalid {
+        /// The key, as a dotted path.
+        key: &'static str,
+        /// What it should hold.
+        expected: String,
+    },
+}
+
+impl ConfigError {
+    /// A key whose value is out of range or missing.
+    pub fn invalid(key: &'static str, expected: impl Into<String>) -> Self {
+        ConfigError::Invalid { key, expected: expected.into() }
+    }
+}
+
+/// A configuration that can say what its values must satisfy together.
+pub trait Config: DeserializeOwned + Serialize + Default + JsonSchema {
+    /// What environment variables that override a key start with, such as `MILLRACE_RELAYER__`.
+    const ENV_PREFIX: &'static str;
+
+    /// Checks ranges, required keys and keys against each other.
+    ///
+    /// # Errors
+    /// The first key that does not hold what it should.
+    fn validate(&self) -> Result<(), ConfigError>;
+
+    /// What is logged, and how.
+    fn log(&self) -> &LogConfig;
+}
+
+/// Reads a configuration: `path` (or the defaults), then the process environment, then [`Config::validate`].
+///
+/// # Errors
+/// [`ConfigError`], naming what to change and where.
+pub fn load<T: Config>(path: Option<&Path>) -> Result<T, ConfigError> {
+    let config: T = match path {
+        Some(path) => {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Unreadable { path: name.clone(), source })?;
+            parse(&name, &text)?
+        }
+        None => T::default(),
+    };
+    let config = override_from(config, std::env::vars())?;
+    config.validate()?;
+    Ok(config)
+}
+
+/// Reads the YAML text of a configuration. `name` is what errors call it.
+///
+/// # Errors
+/// [`ConfigError::Yaml`] with the line of the fault; unknown keys are faults.
+pub fn parse<T: Config>(name: &str, text: &str) -> Result<T, ConfigError> {
+    let only_comments = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
+    if only_comments {
+        return Ok(T::default());
+    }
+    // Without the lines around the fault: they may hold a secret that was written where its place should stand.
+    serde_saphyr::from_str(text).map_err(|error| ConfigError::Yaml {
+        path: name.to_owned(),
+        message: error.without_snippet().to_string(),
+    })
+}
+
+/// Applies every variable that starts with the configuration's prefix. Variables are taken in the order of their names.
+///
+/// # Errors
+/// [`ConfigError::Environment`]: the variable names no key, or its value does not fit the key.
+pub fn override_from<T: Config>(
+    config: T,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<T, ConfigError> {
+    let mut overrides: Vec<_> = variables.filter(|(name, _)| name.starts_with(T::ENV_PREFIX)).collect();
+    overrides.sort();
+    overrides.into_iter().try_fold(config, |config, (name, text)| {
+        override_one(&config, &name, &text)
+            .map_err(|message| ConfigError::Environment { name: name.clone(), message })
+    })
+}
+
+fn override_one<T: Config>(config: &T, name: &str, text: &str) -> Result<T, String> {
+    let path: Vec<String> = name
+        .strip_prefix(T::ENV_PREFIX)
+        .unwrap_or_default()
+        .split("__")
+        .map(str::to_ascii_lowercase)
+        .collect();
+    let set = |value: Value| -> Result<T, String> {
+        let mut tree = serde_json::to_value(config).map_err(|error| error.to_string())?;
+        let mut place = &mut tree;
+        for key in &path {
+            if place.is_null() {
+                // An optional section that is off by default: naming one of its keys turns it on.
+                *place = Value::Object(serde_json::Map::new());
+            }
+            place = place
+                .as_object_mut()
+                .map(|object| object.entry(key.clone()).or_insert(Value::Null))
+                .ok_or_else(|| format!("there is no key {}", path.join(".")))?;
+        }
+        *place = value;
+        serde_path_to_error::deserialize(tree).map_err(|error| error.to_string())
+    };
+    // `8080` may be a number or a text: the type of the key decides.
+    match serde_saphyr::from_str::<Value>(text) {
+        Ok(value) if !value.is_string() => {
+            set(value).or_else(|error| set(Value::String(text.to_owned())).map_err(|_| error))
+        }
+        _ => set(Value::String(text.to_owned())),
+    }
+}
+
+/// The JSON Schema of a configuration, for editors and for `millrace config schema`.
+pub fn schema<T: Config>() -> Value {
+    schemars::schema_for!(T).to_value()
+}
+
+/// How strongly Redis must keep what a relayer acknowledges. A process refuses to run on a weaker server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Memory only: a crash of Redis loses everything.
+    None,
+    /// Append-only file, flushed each second: a crash of Redis' machine loses up to two seconds; a crash of the Redis
+    /// process alone loses nothing that the kernel has.
+    Everysec,
+    /// Append-only file, flushed before each reply: a crash loses nothing that was acknowledged.
+    Always,
+}
+
+/// How to reach Redis, and what it must promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RedisConfig {
+    /// `redis://host:port[/db]`, `rediss://…` for TLS, `redis-cluster://…` for a cluster,
+    /// `redis-sentinel://host:port[/db]?sentinelServiceName=NAME[&node=host:port…]` for whichever primary the sentinels
+    /// name. Without credentials.
+    pub url: String,
+    /// ACL user, if Redis asks for one.
+    pub username: Option<String>,
+    /// Password as `env:NAME` or `file:/path`, if Redis asks for one.
+    pub password: Option<SecretRef>,
+    /// PEM file with the authorities whose certificate a `rediss://` server may show; the system's own where null.
+    pub tls_ca_file: Option<PathBuf>,
+    /// What every key starts with.
+    pub prefix: String,
+    /// Slices of the channel space: a power of two, at most 1024. Fixed at first start.
+    pub partitions: u16,
+    /// Connections that share the load.
+    pub connections: u16,
+    /// Longest wait for a connection, in ms.
+    pub connect_timeout_ms: u64,
+    /// Longest wait for an answer, in ms. Past it the outcome is unknown.
+    pub command_timeout_ms: u64,
+    /// Longest pause between two attempts to reconnect, in ms.
+    pub reconnect_delay_max_ms: u32,
+    /// What persistence the server must have at least.
+    pub durability: Durability,
+    /// Replicas that must have confirmed a payment before it is acknowledged; 0 for none. Redis is asked with WAIT, for
+    /// half of `command_timeout_ms` at most.
+    pub replicas_min: u16,
+    /// Percent of Redis' `maxmemory` from which on no payments are taken, so that Redis itself need not refuse.
+    pub memory_high_percent: u8,
+    /// Percent of Redis' `maxmemory` below which they are taken again.
+    pub memory_low_percent: u8,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        RedisConfig {
+            url: "redis://127.0.0.1:6379".to_owned(),
+            username: None,
+            password: None,
+            tls_ca_file: None,
+            prefix: "mr".to_owned(),
+            partitions: 16,
+            connections: 2,
+            connect_timeout_ms: 1_000,
+            command_timeout_ms: 1_000,
+            reconnect_delay_max_ms: 1_000,
+            durability: Durability::Everysec,
+            replicas_min: 0,
+            memory_high_percent: 90,
+            memory_low_percent: 80,
+        }
+    }
+}
+
+impl RedisConfig {
+    /// Checks ranges. Keys are named as they stand under `redis.`.
+    ///
+    /// # Errors
+    /// The first key that does not hold what it should.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let url = url::Url::parse(&self.url).map_err(|error| {
+            ConfigError::invalid("redis.url", format!("a URL such as redis://127.0.0.1:6379 ({error})"))
+        })?;
+        const SCHEMES: [&str; 6] =
+            ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel"];
+        if !SCHEMES.contains(&url.scheme()) {
+            let expected = format!("one of the schemes {}", SCHEMES.join(", "));
+            return Err(ConfigError::invalid("redis.url", expected));
+        }
+        let names = |wanted: &str| url.query_pairs().any(|(name, value)| name == wanted && !value.is_empty());
+        if url.scheme().ends_with("-sentinel") && !names("sentinelServiceName") {
+            return Err(ConfigError::invalid(
+                "redis.url",
+                "?sentinelServiceName=NAME, the primary's name as the sentinels know it",
+            ));
+        }
+        let in_query = names("sentinelUsername") || names("sentinelPassword");
+        if url.password().is_some() || !url.username().is_empty() || in_query {
+            return Err(ConfigError::invalid(
+                "redis.url",
+                "no credentials in the URL: put them under redis.username and redis.password (env: or file:)",
+            ));
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if self.prefix.is_empty() || !self.prefix.chars().all(plain) {
+            return Err(ConfigError::invalid("redis.prefix", "letters, digits, '-', '_' and '.'"));
+        }
+        if !self.partitions.is_power_of_two() || self.partitions > 1024 {
+            return Err(ConfigError::invalid("redis.partitions", "a power of two from 1 to 1024"));
+        }
+        positive("redis.connections", self.connections.into())?;
+        positive("redis.connect_timeout_ms", self.connect_timeout_ms)?;
+        positive("redis.command_timeout_ms", self.command_timeout_ms)?;
+        positive("redis.reconnect_delay_max_ms", self.reconnect_delay_max_ms.into())?;
+        if self.memory_high_percent > 100 || self.memory_low_percent > self.memory_high_percent {
+            return Err(ConfigError::invalid(
+                "redis.memory_high_percent",
+                "at most 100, and at least redis.memory_low_percent",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Refuses zero where zero would mean that nothing works.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] for `key`.
+pub fn positive(key: &'static str, value: u64) -> Result<(), ConfigError> {
+    if value == 0 {
+        return Err(ConfigError::invalid(key, "more than 0"));
+    }
+    Ok(())
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Lines for people, or one JSON object a line for machines.
+    pub format: LogFormat,
+    /// Which lines: a level (`error`, `warn`, `info`, `debug`, `trace`) or directives such as `info,relayer=debug`.
+    pub filter: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig { format: LogFormat::Text, filter: "info".to_owned() }
+    }
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields, default)]
+    struct Sample {
+        redis: RedisConfig,
+        note: Option<String>,
+        log: LogConfig,
+    }
+
+    impl Config for Sample {
+        const ENV_PREFIX: &'static str = "SAMPLE__";
+
+        fn validate(&self) -> Result<(), ConfigError> {
+            self.redis.validate()
+        }
+
+        fn log(&self) -> &LogConfig {
+            &self.log
+        }
+    }
+
+    fn with(name: &str, value: &str) -> Result<Sample, ConfigError> {
+        override_from(Sample::default(), [(name.to_owned(), value.to_owned())].into_iter())
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let error = parse::<Sample>("a.yaml", "redis:\n  prefix: mr\n  partitons: 8\n").expect_err("a typo");
+        let text = error.to_string();
+        assert!(text.contains("a.yaml") && text.contains("partitons") && text.contains('3'), "{text}");
+    }
+
+    #[test]
+    fn absent_keys_have_their_defaults() {
+        let sample: Sample = parse("a.yaml", "redis:\n  partitions: 8\n").expect("partial file");
+        assert_eq!(sample.redis, RedisConfig { partitions: 8, ..RedisConfig::default() });
+        assert_eq!(parse::<Sample>("a.yaml", "# nothing\n").expect("empty"), Sample::default());
+    }
+
+    #[test]
+    fn environment_overrides_a_key_and_names_itself_when_wrong() {
+        assert_eq!(with("SAMPLE__REDIS__PARTITIONS", "8").expect("a number").redis.partitions, 8);
+        assert_eq!(with("SAMPLE__REDIS__PREFIX", "123").expect("a text of digits").redis.prefix, "123");
+        assert_eq!(with("SAMPLE__NOTE", "x: y").expect("a text").note.as_deref(), Some("x: y"));
+        for (name, value) in
+            [("SAMPLE__REDIS__PARTITONS", "8"), ("SAMPLE__REDIS__PARTITIONS", "many"), ("SAMPLE__NOPE", "1")]
+        {
+            let error = with(name, value).expect_err(name).to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn credentials_do_not_belong_into_the_url() {
+        let redis = RedisConfig { url: "redis://:hunter2@h:1".to_owned(), ..RedisConfig::default() };
+        let error = redis.validate().expect_err("credentials").to_string();
+        assert!(error.contains("redis.password") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn sentinels_are_asked_for_a_primary_by_name() {
+        let of = |url: &str| RedisConfig { url: url.to_owned(), ..RedisConfig::default() }.validate();
+        assert!(of("redis-sentinel://a:26379?sentinelServiceName=mymaster&node=b:26379").is_ok());
+        let nameless = of("redis-sentinel://a:26379").expect_err("whose primary?").to_string();
+        assert!(nameless.contains("sentinelServiceName"), "{nameless}");
+        let secret = "redis-sentinel://a:1?sentinelServiceName=m&sentinelPassword=hunter2";
+        let error = of(secret).expect_err("credentials").to_string();
+        assert!(error.contains("redis.password") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        let bad = |change: fn(&mut RedisConfig)| {
+            let mut redis = RedisConfig::default();
+            change(&mut redis);
+            redis.validate().expect_err("out of range").to_string()
+        };
+        assert!(bad(|r| r.partitions = 3).contains("redis.partitions"));
+        assert!(bad(|r| r.partitions = 0).contains("redis.partitions"));
+        assert!(bad(|r| r.connections = 0).contains("redis.connections"));
+        assert!(bad(|r| r.prefix = "{x}".to_owned()).contains("redis.prefix"));
+        assert!(bad(|r| r.url = "http://x".to_owned()).contains("redis.url"));
+        assert!(bad(|r| r.memory_low_percent = 95).contains("redis.memory_high_percent"));
+    }
+}

@@ -1,0 +1,156 @@
+//! Keys, channel ids and signatures: raw bytes in memory, base58 wherever a person or a protocol reads them.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use ed25519_dalek::{Signer, SigningKey};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A text that is not the base58 form of a value of the expected length.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected base58 of {expected_bytes} bytes{found}", found = .found_bytes.map(|n| format!(", found {n} bytes")).unwrap_or_default())]
+pub struct InvalidId {
+    /// Length of the raw value.
+    pub expected_bytes: usize,
+    /// Length found, where the text was base58 at all.
+    pub found_bytes: Option<usize>,
+}
+
+macro_rules! base58_bytes {
+    ($(#[$doc:meta])* $name:ident, $len:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub [u8; $len]);
+
+        impl $name {
+            /// Length of the raw value in bytes.
+            pub const LEN: usize = $len;
+
+            /// The raw bytes.
+            pub const fn as_bytes(&self) -> &[u8; $len] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&bs58::encode(&self.0).into_string())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let invalid = |found_bytes| InvalidId { expected_bytes: $len, found_bytes };
+                // A longer text cannot be a value of this length; refusing it early bounds the decoder's work.
+                if text.len() > $len * 2 {
+                    return Err(invalid(None));
+                }
+                let mut raw = [0u8; $len * 2];
+                let length = bs58::decode(text).onto(raw.as_mut_slice()).map_err(|_| invalid(None))?;
+                raw.get(..length)
+                    .and_then(|bytes| <[u8; $len]>::try_from(bytes).ok())
+                    .map(Self)
+                    .ok_or_else(|| invalid(Some(length)))
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({
+                    "type": "string",
+                    "pattern": "^[1-9A-HJ-NP-Za-km-z]+$",
+                    "description": concat!("base58 of ", $len, " bytes"),
+                })
+            }
+        }
+    };
+}
+
+base58_bytes!(
+    /// An Ed25519 public key, not yet checked to be a point on the curve.
+    PublicKey, 32
+);
+base58_bytes!(
+    /// The id of a channel: the SHA-256 of its terms (see [`crate::channel::Terms::id`]).
+    ChannelId, 32
+);
+base58_bytes!(
+    /// An Ed25519 signature, not yet checked.
+    Signature, 64
+);
+
+impl PublicKey {
+    /// The public half of a signing key.
+    pub fn of(key: &SigningKey) -> Self {
+        PublicKey(key.verifying_key().to_bytes())
+    }
+}
+
+impl Signature {
+    /// The signature of `message` with `key`.
+    pub fn of(key: &SigningKey, message: &[u8]) -> Self {
+        Signature(key.sign(message).to_bytes())
+    }
+}
+
+impl ChannelId {
+    /// The partition of this channel among `partitions` (a power of two): its first two bytes, big-endian, modulo P.
+    pub fn partition(&self, partitions: u16) -> u16 {
+        let head = u16::from_be_bytes([self.0[0], self.0[1]]);
+        head.checked_rem(partitions).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base58_round_trips_and_refuses_other_lengths() {
+        let id = ChannelId([7; 32]);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        let key_text = Signature([7; 64]).to_string();
+        assert_eq!(key_text.parse::<ChannelId>(), Err(InvalidId { expected_bytes: 32, found_bytes: None }));
+        let short = bs58::encode([1u8; 31]).into_string();
+        assert_eq!(short.parse::<ChannelId>(), Err(InvalidId { expected_bytes: 32, found_bytes: Some(31) }));
+        assert!("0OIl".parse::<PublicKey>().is_err(), "characters outside the alphabet");
+        assert!("".parse::<PublicKey>().is_err());
+    }
+
+    #[test]
+    fn partition_is_the_big_endian_head_modulo_p() {
+        let mut raw = [0u8; 32];
+        raw[0] = 0x12;
+        raw[1] = 0x37;
+        assert_eq!(ChannelId(raw).partition(16), 7);
+        assert_eq!(ChannelId(raw).partition(1), 0);
+        assert_eq!(ChannelId(raw).partition(0x100), 0x37);
+    }
+}

@@ -1,0 +1,29 @@
+//! What every part of Millrace must agree on: words, bytes, states, and what Redis holds.
+//!
+//! # Layout
+//!
+//! Dependencies run one way, top to bottom.
+//!
+//! * [`ids`], [`amount`]: the raw values of the protocol and their one text form each.
+//! * [`message`]: the exact bytes that each party signs.
+//! * [`channel`]: channel terms, their id, and the one table of status changes.
+//! * [`voucher`], [`scheme`]: how a payment proves an amount; [`voucher::VerifiedVoucher`] can only be built here.
+//! * [`wire`], [`problem`]: JSON bodies and error codes as they cross HTTP. No HTTP itself.
+//! * [`store`]: the only code that names Redis: keys, scripts, streams, the lease.
+//! * [`config`], [`secret`], [`clock`], [`telemetry`]: what a process needs around all this.
+//! * [`fault_point`]: where tests stop a process; in no release build.
+
+pub mod amount;
+pub mod channel;
+pub mod clock;
+pub mod config;
+pub mod fault_point;
+pub mod ids;
+pub mod message;
+pub mod problem;
+pub mod scheme;
+pub mod secret;
+pub mod store;
+pub mod telemetry;
+pub mod voucher;
+pub mod wire;

@@ -1,0 +1,118 @@
+//! Every key name. All keys of a partition share one hash tag, so that every script touches one slot of a cluster.
+
+use crate::ids::ChannelId;
+
+/// Builds key names for one prefix and partition count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    prefix: String,
+    partitions: u16,
+}
+
+impl Keys {
+    /// Names under `prefix` for `partitions` partitions.
+    pub fn new(prefix: &str, partitions: u16) -> Self {
+        Keys { prefix: prefix.to_owned(), partitions }
+    }
+
+    /// What every key starts with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Number of partitions.
+    pub fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    fn in_partition(&self, partition: u16, rest: &str) -> String {
+        format!("{{{}:{partition:02}}}:{rest}", self.prefix)
+    }
+
+    /// String: the hot state of a channel (see [`super::state::HotState`]).
+    pub fn state(&self, id: &ChannelId) -> String {
+        self.in_partition(id.partition(self.partitions), &format!("state:{id}"))
+    }
+
+    /// Hash: terms, times, closing data and receipt of a channel.
+    pub fn channel(&self, id: &ChannelId) -> String {
+        self.in_partition(id.partition(self.partitions), &format!("channel:{id}"))
+    }
+
+    /// What every channel hash of a partition starts with, as a SCAN pattern.
+    pub fn channel_pattern(&self, partition: u16) -> String {
+        // Braces and colons mean nothing in a pattern; prefixes hold no pattern characters (see RedisConfig).
+        self.in_partition(partition, "channel:*")
+    }
+
+    /// String: counts the accept calls of a partition, so that a loss of data shows.
+    pub fn seq(&self, partition: u16) -> String {
+        self.in_partition(partition, "seq")
+    }
+
+    /// Stream: one entry an accept call.
+    pub fn accepted(&self, partition: u16) -> String {
+        self.in_partition(partition, "accepted")
+    }
+
+    /// Sorted set: channels by when the settler must look at them, ms since 1970.
+    pub fn due(&self, partition: u16) -> String {
+        self.in_partition(partition, "due")
+    }
+
+    /// String: highest fencing token that wrote to the partition.
+    pub fn fence(&self, partition: u16) -> String {
+        self.in_partition(partition, "fence")
+    }
+
+    /// Stream: entries and closes given up on.
+    pub fn dead(&self, partition: u16) -> String {
+        self.in_partition(partition, "dead")
+    }
+
+    /// String: who leads.
+    pub fn lease(&self) -> String {
+        format!("{{{}:settler}}:lease", self.prefix)
+    }
+
+    /// String: the counter behind fencing tokens.
+    pub fn token(&self) -> String {
+        format!("{{{}:settler}}:token", self.prefix)
+    }
+
+    /// Pub/Sub channel: a leader gave its lease back.
+    pub fn released(&self) -> String {
+        format!("{{{}:settler}}:released", self.prefix)
+    }
+
+    /// Hash: schema version, partitions.
+    pub fn meta(&self) -> String {
+        format!("{}:meta", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_names_are_what_the_design_says() {
+        let keys = Keys::new("mr", 16);
+        let mut raw = [0u8; 32];
+        raw[1] = 7;
+        let id = ChannelId(raw);
+        assert_eq!(keys.state(&id), format!("{{mr:07}}:state:{id}"));
+        assert_eq!(keys.channel(&id), format!("{{mr:07}}:channel:{id}"));
+        assert_eq!(keys.channel_pattern(7), "{mr:07}:channel:*");
+        assert_eq!(keys.seq(7), "{mr:07}:seq");
+        assert_eq!(keys.accepted(7), "{mr:07}:accepted");
+        assert_eq!(keys.due(7), "{mr:07}:due");
+        assert_eq!(keys.fence(7), "{mr:07}:fence");
+        assert_eq!(keys.dead(7), "{mr:07}:dead");
+        assert_eq!(keys.lease(), "{mr:settler}:lease");
+        assert_eq!(keys.token(), "{mr:settler}:token");
+        assert_eq!(keys.released(), "{mr:settler}:released");
+        assert_eq!(keys.meta(), "mr:meta");
+        assert_eq!(Keys::new("x", 256).seq(255), "{x:255}:seq");
+    }
+}

@@ -1,0 +1,291 @@
+//! Looking without touching: channels, due times, the lease, dead letters. Paged; never a command that walks all keys
+//! at once.
+
+use std::time::Duration;
+
+use fred::interfaces::{KeysInterface, SortedSetsInterface, StreamsInterface};
+use fred::prelude::ClientLike;
+use fred::types::{ClusterHash, CustomCommand, Value};
+
+use super::scripts::READ_CHANNEL;
+use super::settle::GROUP;
+use super::state::HotState;
+use super::stream::{Entry, EntryId, parse_entries};
+use super::{Store, StoreError};
+use crate::channel::Terms;
+use crate::ids::ChannelId;
+use crate::wire::Receipt;
+
+/// Everything that Redis holds of one channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredChannel {
+    /// What was agreed at opening.
+    pub terms: Terms,
+    /// Status, latest amount, capacity and proof, of one moment.
+    pub state: HotState,
+    /// What the issuer had paid before Redis knew the channel.
+    pub settled_before: crate::amount::Amount,
+    /// Time of the first payment that is not settled, in ms since 1970.
+    pub first_at_ms: Option<u64>,
+    /// Time of the last payment that the settler read, in ms since 1970.
+    pub last_at_ms: Option<u64>,
+    /// When a close was asked for, in ms since 1970.
+    pub close_requested_at_ms: Option<u64>,
+    /// When the close began, in ms since 1970.
+    pub closing_at_ms: Option<u64>,
+    /// Why it began.
+    pub closing_reason: Option<String>,
+    /// Attempts to settle without a final answer.
+    pub attempts: u64,
+    /// What the last one ended in.
+    pub last_error: Option<String>,
+    /// The issuer's receipt, once closed.
+    pub receipt: Option<Receipt>,
+}
+
+const CHANNEL_FIELDS: [&str; 10] = [
+    "terms",
+    "settled_before",
+    "first_at",
+    "last_at",
+    "close_requested_at",
+    "closing_at",
+    "closing_reason",
+    "attempts",
+    "last_error",
+    "receipt",
+];
+
+/// A partition at a glance.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct PartitionInfo {
+    /// Its number.
+    pub partition: u16,
+    /// Accept calls so far; goes on from a higher number after a recovery.
+    pub seq: u64,
+    /// Entries in the stream, acknowledged ones trimmed.
+    pub entries: u64,
+    /// Entries read and not yet acknowledged.
+    pub unacknowledged: u64,
+    /// Time of the oldest entry in the stream, in ms since 1970.
+    pub oldest_at_ms: Option<u64>,
+    /// Channels that wait for their due time.
+    pub due: u64,
+    /// Highest fencing token that wrote here.
+    pub fence: u64,
+    /// Dead letters.
+    pub dead: u64,
+}
+
+/// Who leads.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LeaseInfo {
+    /// The holder's id, if there is one.
+    pub holder: Option<String>,
+    /// Until the lease runs out, in ms.
+    pub expires_in_ms: Option<u64>,
+    /// The counter behind fencing tokens.
+    pub token: u64,
+}
+
+/// A dead letter: its id in the stream of the dead, and its fields.
+pub type DeadLetter = (EntryId, Vec<(String, String)>);
+
+impl Store {
+    /// Reads a channel. `None` if Redis does not know it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], or [`StoreError::Corrupt`].
+    pub async fn channel(&self, id: &ChannelId) -> Result<Option<StoredChannel>, StoreError> {
+        let keys = vec![self.keys().state(id), self.keys().channel(id)];
+        let fields = CHANNEL_FIELDS.iter().map(|field| Value::from(*field)).collect();
+        let client = self.client(self.partition_of(id))?;
+        let answer = READ_CHANNEL.run(client, keys, fields).await.map_err(|e| StoreError::of_read(&e))?;
+        let mut parts = answer.into_array().into_iter();
+        let Some(state) = parts.next() else {
+            return Ok(None);
+        };
+        let fields = parts.next().map(Value::into_array).unwrap_or_default();
+        let corrupt = |detail: &str| StoreError::corrupt(self.keys().channel(id), detail);
+        let state = state.as_bytes().and_then(HotState::parse).ok_or_else(|| corrupt("not a hot state"))?;
+        let text = |name: &str| {
+            let position = CHANNEL_FIELDS.iter().position(|field| *field == name)?;
+            fields.get(position).and_then(Value::as_string)
+        };
+        let number = |name: &str| text(name).and_then(|number| number.parse().ok());
+        let terms = text("terms").ok_or_else(|| corrupt("no terms"))?;
+        let terms = serde_json::from_str(&terms).map_err(|error| corrupt(&format!("terms: {error}")))?;
+        let receipt = text("receipt").map(|json| serde_json::from_str(&json)).transpose();
+        let settled_before = text("settled_before").map(|t| crate::amount::Amount::from_lua(t.as_bytes()));
+        Ok(Some(StoredChannel {
+            terms,
+            state,
+            settled_before: settled_before
+                .transpose()
+                .map_err(|e| corrupt(&e.to_string()))?
+                .unwrap_or_default(),
+            first_at_ms: number("first_at"),
+            last_at_ms: number("last_at"),
+            close_requested_at_ms: number("close_requested_at"),
+            closing_at_ms: number("closing_at"),
+            closing_reason: text("closing_reason"),
+            attempts: number("attempts").unwrap_or(0),
+            last_error: text("last_error"),
+            receipt: receipt.map_err(|error| corrupt(&format!("receipt: {error}")))?,
+        }))
+    }
+
+    /// Up to `count` channels of a partition that are due at `now_ms`, the earliest first, with their due times.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn due(&self, partition: u16, now_ms: u64, count: u32) -> Result<Vec<ChannelId>, StoreError> {
+        let until = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let ids: Vec<String> = self
+            .client(partition)?
+            .zrangebyscore(self.keys().due(partition), 0, until, false, Some((0, i64::from(count))))
+            .await
+            .map_err(|e| StoreError::of_read(&e))?;
+        let corrupt = |id: &String| StoreError::corrupt(self.keys().due(partition), format!("member {id}"));
+        ids.iter().map(|id| id.parse().map_err(|_| corrupt(id))).collect()
+    }
+
+    /// When a channel is due, in ms since 1970.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn due_at(&self, id: &ChannelId) -> Result<Option<u64>, StoreError> {
+        let partition = self.partition_of(id);
+        let score: Option<String> = self
+            .client(partition)?
+            .zscore(self.keys().due(partition), id.to_string())
+            .await
+            .map_err(|e| StoreError::of_read(&e))?;
+        Ok(score.and_then(|score| score.parse().ok()))
+    }
+
+    /// One page of the ids of a partition's channels, in no order, and the cursor of the next page (`None` after the
+    /// last). A channel may come twice; none that exists throughout is missed.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn channel_page(
+        &self,
+        partition: u16,
+        cursor: Option<&str>,
+        count: u32,
+    ) -> Result<(Vec<ChannelId>, Option<String>), StoreError> {
+        let pattern = self.keys().channel_pattern(partition);
+        let start = pattern.trim_end_matches('*').to_owned();
+        // In a cluster, the node that holds the partition's slot is asked.
+        let scan = CustomCommand::new("SCAN", ClusterHash::from(self.keys().seq(partition).as_str()), false);
+        let args: Vec<Value> = vec![
+            cursor.unwrap_or("0").into(),
+            "MATCH".into(),
+            pattern.into(),
+            "COUNT".into(),
+            count.to_string().into(),
+        ];
+        let page: (String, Vec<String>) =
+            self.client(partition)?.custom(scan, args).await.map_err(|e| StoreError::of_read(&e))?;
+        let ids = page.1.iter().filter_map(|key| key.strip_prefix(&start)?.parse().ok()).collect();
+        Ok((ids, (page.0 != "0").then_some(page.0)))
+    }
+
+    /// A partition at a glance.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn partition_info(&self, partition: u16) -> Result<PartitionInfo, StoreError> {
+        let client = self.client(partition)?;
+        let keys = self.keys();
+        let of_read = |error| StoreError::of_read(&error);
+        let seq: Option<String> = client.get(keys.seq(partition)).await.map_err(of_read)?;
+        let fence: Option<String> = client.get(keys.fence(partition)).await.map_err(of_read)?;
+        let oldest = self.entries(partition, EntryId::ZERO, 1).await?;
+        // Before its first leader a partition has no group to ask about.
+        let pending: Value =
+            client.xpending(keys.accepted(partition), GROUP, ()).await.unwrap_or(Value::Null);
+        Ok(PartitionInfo {
+            partition,
+            seq: seq.and_then(|seq| seq.parse().ok()).unwrap_or(0),
+            entries: client.xlen(keys.accepted(partition)).await.map_err(of_read)?,
+            unacknowledged: pending.into_array().first().and_then(Value::as_u64).unwrap_or(0),
+            oldest_at_ms: oldest.first().map(|entry| entry.id.ms),
+            due: client.zcard(keys.due(partition)).await.map_err(of_read)?,
+            fence: fence.and_then(|fence| fence.parse().ok()).unwrap_or(0),
+            dead: client.xlen(keys.dead(partition)).await.map_err(of_read)?,
+        })
+    }
+
+    /// Up to `count` entries of accepted payments from `from` on, whoever has read them.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn entries(&self, partition: u16, from: EntryId, count: u64) -> Result<Vec<Entry>, StoreError> {
+        let key = self.keys().accepted(partition);
+        let reply: Value = self
+            .client(partition)?
+            .xrange(&key, from.to_string(), "+", Some(count))
+            .await
+            .map_err(|e| StoreError::of_read(&e))?;
+        parse_entries(reply).ok_or_else(|| StoreError::corrupt(key, "entries of unknown form"))
+    }
+
+    /// Up to `count` dead letters of a partition after `after`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn dead(
+        &self,
+        partition: u16,
+        after: EntryId,
+        count: u64,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let key = self.keys().dead(partition);
+        let reply: Vec<(String, Vec<Value>)> = self
+            .client(partition)?
+            .xrange(&key, format!("({after}"), "+", Some(count))
+            .await
+            .map_err(|e| StoreError::of_read(&e))?;
+        let text = |value: &Value| match value.as_bytes() {
+            // Proofs are raw bytes: what is not text is shown escaped, not replaced.
+            Some(bytes) => bytes.escape_ascii().to_string(),
+            None => value.as_string().unwrap_or_default(),
+        };
+        let corrupt = |id: &str| StoreError::corrupt(key.clone(), format!("entry {id}"));
+        reply
+            .iter()
+            .map(|(id, fields)| {
+                let pairs = fields.chunks(2).filter_map(|pair| match pair {
+                    [name, value] => Some((text(name), text(value))),
+                    _ => None,
+                });
+                Ok((id.parse().map_err(|_| corrupt(id))?, pairs.collect()))
+            })
+            .collect()
+    }
+
+    /// Who leads.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn lease_info(&self) -> Result<LeaseInfo, StoreError> {
+        let client = self.client(0)?;
+        let of_read = |error| StoreError::of_read(&error);
+        let holder: Option<String> = client.get(self.keys().lease()).await.map_err(of_read)?;
+        let left_ms: i64 = client.pttl(self.keys().lease()).await.map_err(of_read)?;
+        let token: Option<u64> = client.get(self.keys().token()).await.map_err(of_read)?;
+        Ok(LeaseInfo { holder, expires_in_ms: u64::try_from(left_ms).ok(), token: token.unwrap_or(0) })
+    }
+
+    /// Round trip to Redis.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn ping(&self) -> Result<Duration, StoreError> {
+        let sent = std::time::Instant::now();
+        let _: Value = self.client(0)?.ping(None).await.map_err(|e| StoreError::of_read(&e))?;
+        Ok(sent.elapsed())
+    }
+}

@@ -1,0 +1,123 @@
+//! Entries of the stream of accepted payments: one an accept call, a field for each payment in it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use fred::types::Value;
+
+use crate::amount::Amount;
+use crate::ids::ChannelId;
+
+/// The id of a stream entry: time in ms since 1970 by Redis' clock, and a number within that ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    /// Time in ms since 1970.
+    pub ms: u64,
+    /// Position within the ms.
+    pub n: u64,
+}
+
+impl EntryId {
+    /// Before every entry.
+    pub const ZERO: EntryId = EntryId { ms: 0, n: 0 };
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.n)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (ms, n) = text.split_once('-').unwrap_or((text, ""));
+        Ok(EntryId { ms: ms.parse()?, n: n.parse()? })
+    }
+}
+
+/// One accepted payment of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedPayment {
+    /// The channel that paid.
+    pub channel_id: ChannelId,
+    /// Total owed on it, with this payment.
+    pub amount: Amount,
+    /// The proof, as stored.
+    pub proof: Vec<u8>,
+}
+
+/// An entry: what one accept call recorded, or why it cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its id.
+    pub id: EntryId,
+    /// Its payments in the order they were accepted; `Err` with the reason if no version of Millrace wrote it.
+    pub payments: Result<Vec<AcceptedPayment>, String>,
+}
+
+/// Reads `{{id, {field, value, …}}, …}` as XREADGROUP and XRANGE give it.
+#[doc(hidden)]
+pub fn parse_entries(reply: Value) -> Option<Vec<Entry>> {
+    reply.into_array().into_iter().map(parse_entry).collect()
+}
+
+fn parse_entry(entry: Value) -> Option<Entry> {
+    let mut parts = entry.into_array().into_iter();
+    let id = parts.next()?.as_str()?.parse().ok()?;
+    let fields = match parts.next() {
+        Some(Value::Array(fields)) => fields,
+        // Read, never acknowledged, and removed from the stream by hand since.
+        _ => return Some(Entry { id, payments: Err("the entry was removed from the stream".to_owned()) }),
+    };
+    let payments = fields
+        .chunks(2)
+        .map(|pair| match pair {
+            [id, value] => parse_payment(id, value),
+            _ => None,
+        })
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| "not a list of channel id and amount with proof".to_owned());
+    Some(Entry { id, payments })
+}
+
+fn parse_payment(id: &Value, value: &Value) -> Option<AcceptedPayment> {
+    let (amount, proof) = value.as_bytes()?.split_at_checked(20)?;
+    Some(AcceptedPayment {
+        channel_id: id.as_str()?.parse().ok()?,
+        amount: Amount::from_lua(amount).ok()?,
+        proof: proof.to_vec(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: &str, fields: Vec<Value>) -> Value {
+        Value::Array(vec![Value::Array(vec![id.into(), Value::Array(fields)])])
+    }
+
+    #[test]
+    fn an_entry_gives_its_payments_in_order() {
+        let id = ChannelId([3; 32]);
+        let fields = [5u64, 6].iter().flat_map(|amount| {
+            [Value::from(id.to_string()), Value::from(format!("{}p", Amount::new(*amount).to_lua()))]
+        });
+        let entries = parse_entries(entry("17-2", fields.collect())).expect("a reply");
+        assert_eq!(entries[0].id, EntryId { ms: 17, n: 2 });
+        let payments = entries[0].payments.as_ref().expect("payments");
+        let amounts: Vec<u64> = payments.iter().map(|p| p.amount.units()).collect();
+        assert_eq!((amounts, payments[0].channel_id), (vec![5, 6], id));
+    }
+
+    #[test]
+    fn an_entry_of_another_form_is_kept_with_a_reason() {
+        for fields in [vec!["a".into(), "b".into()], vec!["a".into()]] {
+            let entries = parse_entries(entry("17-2", fields)).expect("a reply");
+            assert!(entries[0].payments.is_err());
+        }
+        assert_eq!(parse_entries(entry("nonsense", vec![])), None);
+    }
+}

@@ -1,0 +1,372 @@
+//! JSON bodies as they cross HTTP between payer, relayer, settler and issuer. Unknown fields are refused.
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::amount::Amount;
+use crate::channel::{Status, Terms};
+use crate::ids::{ChannelId, PublicKey, Signature};
+use crate::message;
+use crate::problem::Problem;
+use crate::voucher::{Payment, Proof};
+
+/// A body that has not the documented form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{expected}", .field.as_ref().map(|f| format!("{f}: ")).unwrap_or_default())]
+pub struct InvalidJson {
+    /// Path of the field at fault, where one can be named.
+    pub field: Option<String>,
+    /// What is wrong with it.
+    pub expected: String,
+}
+
+/// Reads a JSON body, which is always an object, naming the field at fault.
+///
+/// # Errors
+/// [`InvalidJson`]: not JSON, wrong type, wrong length, non-canonical amount, unknown or missing field.
+pub fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, InvalidJson> {
+    // Serde would also take an array of the values in the order of the fields.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(InvalidJson { field: None, expected: "expected a JSON object".to_owned() });
+    }
+    // The plain reader is the fast path; only a body that fails is read again to find out where.
+    match serde_json::from_slice(body) {
+        Ok(value) => Ok(value),
+        Err(_) => {
+            let mut reader = serde_json::Deserializer::from_slice(body);
+            match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+                Ok(_) => Err(InvalidJson { field: None, expected: "more than one JSON value".to_owned() }),
+                Err(error) => {
+                    let path = error.path().to_string();
+                    Err(InvalidJson {
+                        field: (path != ".").then_some(path),
+                        expected: error.into_inner().to_string(),
+                    })
+                }
+            }
+        }
+    }
+}
+
+/// `POST /v1/payments`, and one element of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentRequest {
+    /// The channel that pays.
+    pub channel_id: ChannelId,
+    /// Total owed on the channel so far, this payment included; more than 0.
+    pub cumulative_amount: Amount,
+    /// Unix time in seconds; 0 or absent for a voucher that never expires.
+    #[serde(default)]
+    pub expires_at: i64,
+    /// The payer authorizer's signature of the voucher message.
+    pub signature: Signature,
+}
+
+impl TryFrom<PaymentRequest> for Payment {
+    type Error = InvalidJson;
+
+    fn try_from(request: PaymentRequest) -> Result<Self, Self::Error> {
+        let invalid = |field: &str, expected: &str| InvalidJson {
+            field: Some(field.to_owned()),
+            expected: expected.to_owned(),
+        };
+        if request.cumulative_amount.is_zero() {
+            return Err(invalid("cumulative_amount", "expected more than 0"));
+        }
+        if request.expires_at < 0 {
+            return Err(invalid("expires_at", "expected 0 (never) or a Unix time in seconds"));
+        }
+        Ok(Payment {
+            channel_id: request.channel_id,
+            cumulative_amount: request.cumulative_amount,
+            proof: Proof::Ed25519 { expires_at: request.expires_at, signature: request.signature },
+        })
+    }
+}
+
+/// What became of a payment that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Recorded now.
+    Accepted,
+    /// Recorded before: this is the latest voucher.
+    Duplicate,
+}
+
+/// Answer to a payment that was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PaymentAnswer {
+    /// The channel that paid.
+    pub channel_id: ChannelId,
+    /// Total owed on the channel.
+    pub cumulative_amount: Amount,
+    /// Whether it was recorded now or before.
+    pub outcome: Outcome,
+}
+
+/// One result of a batch, in the order of the batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum BatchResult {
+    /// Taken.
+    Taken(PaymentAnswer),
+    /// Refused; the same body that a single payment would have got.
+    Refused(Problem),
+}
+
+/// The latest accepted voucher of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Latest {
+    /// Its amount.
+    pub cumulative_amount: Amount,
+    /// Its expiry, as signed.
+    pub expires_at: i64,
+    /// Its signature.
+    pub signature: Signature,
+}
+
+impl Latest {
+    /// The voucher behind an amount, as far as its scheme has one.
+    pub fn new(cumulative_amount: Amount, proof: &Proof) -> Self {
+        let Proof::Ed25519 { expires_at, signature } = proof;
+        Latest { cumulative_amount, expires_at: *expires_at, signature: *signature }
+    }
+}
+
+/// `GET /v1/channels/{id}` of a relayer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RelayerChannel {
+    /// The channel.
+    pub channel_id: ChannelId,
+    /// What was agreed at opening.
+    pub terms: Terms,
+    /// Where it stands.
+    pub status: Status,
+    /// The most that it can pay.
+    pub capacity: Amount,
+    /// The latest accepted voucher, if there is one.
+    pub latest: Option<Latest>,
+    /// True once a close was asked for.
+    pub close_requested: bool,
+    /// The issuer's receipt, once closed.
+    pub receipt: Option<Receipt>,
+}
+
+/// Who asks for a close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Party {
+    /// The payer.
+    Payer,
+    /// The payee.
+    Payee,
+}
+
+/// `POST /v1/channels/{id}/close`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CloseRequest {
+    /// Who signed.
+    pub requested_by: Party,
+    /// That party's signature of [`message::close_request`].
+    pub signature: Signature,
+}
+
+/// Answer to a close request (202): the settler will close the channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CloseAnswer {
+    /// The channel.
+    pub channel_id: ChannelId,
+    /// Where it stands now.
+    pub status: Status,
+}
+
+/// `GET /v1/issuer`: who this issuer is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IssuerInfo {
+    /// The key that signs receipts and stands in every channel id.
+    pub public_key: PublicKey,
+    /// True where accounts start with play money.
+    pub development: bool,
+}
+
+/// `POST /v1/accounts`. Registering a known key again changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccountRequest {
+    /// The account's key.
+    pub public_key: PublicKey,
+}
+
+/// An account as the issuer keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Account {
+    /// The account's key.
+    pub public_key: PublicKey,
+    /// One entry an asset, in the order of their names.
+    pub balances: Vec<Balance>,
+    /// Highest fencing token that this account has settled under as a payee; 0 if never.
+    pub highest_fencing_token: u64,
+}
+
+/// What an account holds of one asset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Balance {
+    /// The asset.
+    pub asset: String,
+    /// Free to open channels with.
+    pub available: Amount,
+    /// Locked in open channels that this account pays from.
+    pub locked: Amount,
+}
+
+/// `POST /v1/channels`. Sending the same opening again gives the same channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OpenRequest {
+    /// What is agreed on.
+    pub terms: Terms,
+    /// The payer's signature of [`message::open`].
+    pub signature: Signature,
+}
+
+/// Where a channel stands with the issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IssuerStatus {
+    /// The deposit is locked.
+    Open,
+    /// Settled for good by the payee.
+    Closed,
+    /// Expired and taken back by the payer.
+    Refunded,
+}
+
+/// A channel as the issuer keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IssuerChannel {
+    /// The channel.
+    pub channel_id: ChannelId,
+    /// What was agreed at opening.
+    pub terms: Terms,
+    /// Where it stands.
+    pub status: IssuerStatus,
+    /// Paid to the payee so far.
+    pub settled_amount: Amount,
+    /// Given back to the payer.
+    pub refunded_amount: Amount,
+    /// The voucher behind `settled_amount`, if anything was settled.
+    pub settled: Option<Latest>,
+    /// The receipt of the latest settlement.
+    pub receipt: Option<Receipt>,
+    /// When it was opened, in ms since 1970.
+    pub opened_at_ms: i64,
+}
+
+/// A page of channels, `GET /v1/channels?payer=&payee=&after=&limit=`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IssuerChannelPage {
+    /// Channels in the order of their ids.
+    pub channels: Vec<IssuerChannel>,
+    /// Pass as `after` for the next page; absent on the last.
+    pub next: Option<ChannelId>,
+}
+
+/// `POST /v1/channels/{id}/refund`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RefundRequest {
+    /// The payer's signature of [`message::refund`].
+    pub signature: Signature,
+}
+
+/// `POST /v1/channels/{id}/settlements`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SettlementRequest {
+    /// The amount to redeem, cumulative.
+    pub cumulative_amount: Amount,
+    /// The voucher's expiry, as signed.
+    #[serde(default)]
+    pub expires_at: i64,
+    /// The voucher's signature; absent only when a channel that was never paid from is closed with amount 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
+    /// True to end the channel and give the rest back.
+    pub close: bool,
+    /// The settler's fencing token.
+    pub fencing_token: u64,
+    /// The payee's signature of [`message::settle`].
+    pub payee_signature: Signature,
+}
+
+/// The issuer's signed word that money has moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Receipt {
+    /// The channel.
+    pub channel_id: ChannelId,
+    /// Paid to the payee on this channel, in total.
+    pub settled_amount: Amount,
+    /// Given back to the payer.
+    pub refunded_amount: Amount,
+    /// True if the channel has ended.
+    pub closed: bool,
+    /// When, in ms since 1970.
+    pub settled_at_ms: i64,
+    /// The issuer's signature of [`message::receipt`].
+    pub signature: Signature,
+}
+
+impl Receipt {
+    /// True if `issuer` signed exactly this receipt.
+    pub fn is_signed_by(&self, issuer: &PublicKey) -> bool {
+        let message = message::receipt(
+            &self.channel_id,
+            self.settled_amount,
+            self.refunded_amount,
+            self.closed,
+            self.settled_at_ms,
+        );
+        crate::channel::usable_key(issuer)
+            .is_some_and(|key| crate::scheme::verify_strict(&key, &message, &self.signature))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(change: impl FnOnce(&mut serde_json::Map<String, serde_json::Value>)) -> Vec<u8> {
+        let mut value = serde_json::json!({
+            "channel_id": ChannelId([1; 32]), "cumulative_amount": "5", "signature": Signature([2; 64]),
+        });
+        change(value.as_object_mut().expect("an object"));
+        serde_json::to_vec(&value).expect("JSON")
+    }
+
+    fn field_at_fault(body: &[u8]) -> Option<String> {
+        from_json::<PaymentRequest>(body).and_then(Payment::try_from).expect_err("malformed").field
+    }
+
+    #[test]
+    fn malformed_payments_name_the_field() {
+        let number = body(|v| drop(v.insert("cumulative_amount".into(), 5.into())));
+        assert_eq!(field_at_fault(&number).as_deref(), Some("cumulative_amount"));
+        let zero = body(|v| drop(v.insert("cumulative_amount".into(), "0".into())));
+        assert_eq!(field_at_fault(&zero).as_deref(), Some("cumulative_amount"));
+        let short = body(|v| drop(v.insert("signature".into(), "abc".into())));
+        assert_eq!(field_at_fault(&short).as_deref(), Some("signature"));
+        let negative = body(|v| drop(v.insert("expires_at".into(), (-1).into())));
+        assert_eq!(field_at_fault(&negative).as_deref(), Some("expires_at"));
+        let unknown = body(|v| drop(v.insert("amount".into(), "5".into())));
+        assert!(from_json::<PaymentRequest>(&unknown).expect_err("unknown").expected.contains("amount"));
+        assert!(from_json::<PaymentRequest>(b"{} {}").is_err());
+        assert!(from_json::<PaymentRequest>(b"{").is_err());
+        let values = serde_json::json!([ChannelId([1; 32]), "5", 0, Signature([2; 64])]).to_string();
+        assert!(from_json::<PaymentRequest>(values.as_bytes()).is_err(), "values without their names");
+        assert!(from_json::<PaymentRequest>(&body(|_| ())).and_then(Payment::try_from).is_ok());
+    }
+}
