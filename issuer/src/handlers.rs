@@ -1,0 +1,119 @@
+//! From HTTP to the ledger and back. What may and may not be is decided in [`crate::ledger`].
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use common::ids::{ChannelId, PublicKey};
+use common::problem::Code;
+use common::wire::{
+    Account, AccountRequest, IssuerChannel, IssuerChannelPage, IssuerInfo, OpenRequest, RefundRequest,
+    SettlementRequest,
+};
+use service::body::{Json, Path, Query};
+use service::error::ApiError;
+use service::issuer_client::{Books, ChannelQuery};
+
+use crate::error::to_api;
+use crate::ledger::{Ledger, Opened};
+use crate::metrics::Metrics;
+
+/// What handlers work with.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    pub(crate) ledger: Ledger,
+    pub(crate) metrics: Metrics,
+}
+
+type Answer<T> = Result<T, ApiError>;
+
+pub(crate) async fn info(State(app): State<App>) -> Json<IssuerInfo> {
+    Json(app.ledger.info())
+}
+
+pub(crate) async fn register(
+    State(app): State<App>,
+    Json(request): Json<AccountRequest>,
+) -> Answer<Json<Account>> {
+    app.ledger.register(request.public_key).await.map(Json).map_err(to_api)
+}
+
+pub(crate) async fn account(State(app): State<App>, Path(key): Path<PublicKey>) -> Answer<Json<Account>> {
+    app.ledger.account(key).await.map(Json).map_err(to_api)
+}
+
+pub(crate) async fn open(State(app): State<App>, Json(request): Json<OpenRequest>) -> Answer<Response> {
+    Ok(match app.ledger.open_channel(request).await.map_err(to_api)? {
+        Opened::New(channel) => (StatusCode::CREATED, Json(*channel)).into_response(),
+        Opened::Before(channel) => Json(*channel).into_response(),
+    })
+}
+
+pub(crate) async fn channel(
+    State(app): State<App>,
+    Path(id): Path<ChannelId>,
+) -> Answer<Json<IssuerChannel>> {
+    app.ledger.channel(id).await.map(Json).map_err(to_api)
+}
+
+pub(crate) async fn channels(
+    State(app): State<App>,
+    Query(query): Query<ChannelQuery>,
+) -> Answer<Json<IssuerChannelPage>> {
+    app.ledger.channels(query).await.map(Json).map_err(to_api)
+}
+
+pub(crate) async fn refund(
+    State(app): State<App>,
+    Path(id): Path<ChannelId>,
+    Json(request): Json<RefundRequest>,
+) -> Answer<Json<IssuerChannel>> {
+    app.ledger.refund(id, request).await.map(Json).map_err(to_api)
+}
+
+/// Answers with the stored text of the receipt, so that a repeat gets the same bytes.
+pub(crate) async fn settle(
+    State(app): State<App>,
+    Path(id): Path<ChannelId>,
+    Json(request): Json<SettlementRequest>,
+) -> Answer<Response> {
+    let receipt = app.ledger.settle(id, request).await.map_err(to_api)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], receipt).into_response())
+}
+
+pub(crate) async fn books(State(app): State<App>) -> Answer<Json<Books>> {
+    app.ledger.verify_books().await.map(Json).map_err(to_api)
+}
+
+/// Counts each request under its operation and the code of its answer.
+pub(crate) async fn measured(
+    State(metrics): State<Metrics>,
+    path: MatchedPath,
+    request: Request,
+    next: Next,
+) -> Response {
+    let operation = operation(request.method(), path.as_str());
+    let start = Instant::now();
+    let response = next.run(request).await;
+    let outcome = response.extensions().get::<Code>().map_or("ok", |code| code.as_str());
+    metrics.observe(operation, outcome, start.elapsed());
+    response
+}
+
+/// The label of a route: one of a fixed few, whatever is asked for.
+fn operation(method: &Method, path: &str) -> &'static str {
+    match (method, path) {
+        (&Method::GET, "/v1/issuer") => "info",
+        (&Method::POST, "/v1/accounts") => "register",
+        (&Method::GET, "/v1/accounts/{key}") => "account",
+        (&Method::POST, "/v1/channels") => "open",
+        (&Method::GET, "/v1/channels") => "channels",
+        (&Method::GET, "/v1/channels/{id}") => "channel",
+        (&Method::POST, "/v1/channels/{id}/refund") => "refund",
+        (&Method::POST, "/v1/channels/{id}/settlements") => "settle",
+        (&Method::GET, "/v1/books") => "books",
+        _ => "other",
+    }
+}

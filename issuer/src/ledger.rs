@@ -1,0 +1,253 @@
+//! The ledger: accounts, channels and settlements in an embedded SQL database, where money moves only by postings.
+//!
+//! # What must stay true
+//!
+//! * An operation is one transaction: its checks, its postings and the balances that they change.
+//! * Of each asset at most 2^64 - 1 units are ever issued, so no credit can overflow.
+//! * Nothing is answered before it is committed and flushed; whatever was answered is found again by a repeat.
+//!
+//! # Layout
+//!
+//! * `schema`: tables and how they came about; `worker`: the thread behind each connection.
+//! * `books`: postings, the only way money moves, and the check that adds them up anew.
+//! * `accounts`, `channels`, `settlements`: the operations, as functions of an open transaction.
+
+mod accounts;
+mod books;
+mod channels;
+mod schema;
+mod settlements;
+mod worker;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::clock::Clock;
+use common::fault_point;
+use common::ids::{ChannelId, PublicKey};
+use common::problem::{Code, Problem};
+use common::wire::{
+    Account, IssuerChannel, IssuerChannelPage, IssuerInfo, OpenRequest, RefundRequest, SettlementRequest,
+};
+use ed25519_dalek::SigningKey;
+use rusqlite::{Transaction, TransactionBehavior};
+use service::issuer_client::{Books, ChannelQuery};
+
+use crate::config::{Development, Limits};
+pub use schema::OpenError;
+use worker::Worker;
+
+/// Adding up the books may wait behind one that runs, and no more.
+const AUDIT_QUEUE_MAX: usize = 2;
+
+/// Why an operation did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The caller's fault, with what to answer.
+    #[error("refused: {}", .0.code)]
+    Refused(Box<Problem>),
+    /// Too many operations wait already; this one was not begun.
+    #[error("too many operations are waiting")]
+    Overloaded,
+    /// The database failed.
+    #[error("database: {0}")]
+    Database(rusqlite::Error),
+    /// What is stored contradicts itself; nothing was changed.
+    #[error("the ledger contradicts itself: {detail}")]
+    Inconsistent {
+        /// What contradicts what.
+        detail: String,
+    },
+    /// The operation's thread ended before it answered.
+    #[error("the ledger has stopped")]
+    Stopped,
+}
+
+impl LedgerError {
+    fn inconsistent(detail: impl std::fmt::Display) -> Self {
+        LedgerError::Inconsistent { detail: detail.to_string() }
+    }
+
+    fn malformed(field: &str, expected: impl std::fmt::Display) -> Self {
+        Problem::new(Code::Malformed).field(field).detail(expected).into()
+    }
+}
+
+impl From<Problem> for LedgerError {
+    fn from(problem: Problem) -> Self {
+        LedgerError::Refused(Box::new(problem))
+    }
+}
+
+impl From<Code> for LedgerError {
+    fn from(code: Code) -> Self {
+        Problem::new(code).into()
+    }
+}
+
+impl From<rusqlite::Error> for LedgerError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            // Another process held the write lock for all of the busy timeout: the transaction never began.
+            Some(rusqlite::ErrorCode::DatabaseBusy) => LedgerError::Overloaded,
+            _ => LedgerError::Database(error),
+        }
+    }
+}
+
+/// What an issuer decides by.
+#[derive(Debug)]
+pub struct Rules {
+    /// Signs receipts.
+    pub signing_key: SigningKey,
+    /// Its public half, which stands in every channel id.
+    pub public_key: PublicKey,
+    /// Play money.
+    pub development: Development,
+    /// Bounds on what is taken.
+    pub limits: Limits,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+impl Rules {
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX)
+    }
+}
+
+/// What became of an opening.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Opened now.
+    New(Box<IssuerChannel>),
+    /// The same opening came before: this is its channel, as it stands now.
+    Before(Box<IssuerChannel>),
+}
+
+/// A handle to the ledger. Cheap to clone; the database closes when the last one is dropped.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    rules: Arc<Rules>,
+    writer: Worker,
+    reader: Worker,
+    auditor: Worker,
+}
+
+impl Ledger {
+    /// Opens the database at `path`, making or upgrading it as needed. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(path: &Path, rules: Rules) -> Result<Self, OpenError> {
+        let writer = schema::open_for_writing(path, &rules.public_key)?;
+        Ok(Self {
+            writer: Worker::start("ledger-writer", writer, rules.limits.write_queue_max)?,
+            reader: Worker::start(
+                "ledger-reader",
+                schema::open_for_reading(path)?,
+                rules.limits.read_queue_max,
+            )?,
+            auditor: Worker::start("ledger-auditor", schema::open_for_reading(path)?, AUDIT_QUEUE_MAX)?,
+            rules: Arc::new(rules),
+        })
+    }
+
+    /// Who the issuer is.
+    pub fn info(&self) -> IssuerInfo {
+        IssuerInfo { public_key: self.rules.public_key, development: self.rules.development.enabled }
+    }
+
+    /// Registers an account. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// `malformed` for a key of small order; `insufficient_funds` if the starting balance can no longer be issued.
+    pub async fn register(&self, public_key: PublicKey) -> Result<Account, LedgerError> {
+        self.write(move |tx, rules| accounts::register(tx, rules, &public_key)).await
+    }
+
+    /// Reads an account.
+    ///
+    /// # Errors
+    /// `unknown_account`.
+    pub async fn account(&self, public_key: PublicKey) -> Result<Account, LedgerError> {
+        self.read(move |tx| accounts::read(tx, &public_key)?.ok_or(Code::UnknownAccount.into())).await
+    }
+
+    /// Opens a channel and locks its deposit. The same opening again gives the channel there is.
+    ///
+    /// # Errors
+    /// `malformed`, `invalid_signature`, `unknown_account`, `insufficient_funds`.
+    pub async fn open_channel(&self, request: OpenRequest) -> Result<Opened, LedgerError> {
+        self.write(move |tx, rules| channels::open(tx, rules, request)).await
+    }
+
+    /// Reads a channel.
+    ///
+    /// # Errors
+    /// `unknown_channel`.
+    pub async fn channel(&self, id: ChannelId) -> Result<IssuerChannel, LedgerError> {
+        self.read(move |tx| channels::read(tx, &id)?.ok_or(Code::UnknownChannel.into())).await
+    }
+
+    /// Reads one page of channels, in the order of their ids.
+    ///
+    /// # Errors
+    /// `malformed` for a limit out of range.
+    pub async fn channels(&self, query: ChannelQuery) -> Result<IssuerChannelPage, LedgerError> {
+        self.read(move |tx| channels::page(tx, &query)).await
+    }
+
+    /// Gives back what was never settled of an expired channel. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// `unknown_channel`, `invalid_signature`, `channel_closed`, `channel_not_expired`.
+    pub async fn refund(&self, id: ChannelId, request: RefundRequest) -> Result<IssuerChannel, LedgerError> {
+        self.write(move |tx, rules| channels::refund(tx, rules, &id, &request)).await
+    }
+
+    /// Redeems a voucher and gives the text of the receipt; a repeat gives the same text.
+    ///
+    /// # Errors
+    /// `malformed`, `unknown_channel`, `invalid_signature`, `stale_fencing_token`, `channel_closed`,
+    /// `channel_expired`, `over_capacity`, `stale_amount`.
+    pub async fn settle(&self, id: ChannelId, request: SettlementRequest) -> Result<String, LedgerError> {
+        // A refusal is a result here, not an error: the token that came with it is kept either way.
+        let outcome = self.write(move |tx, rules| settlements::settle(tx, rules, &id, &request)).await?;
+        fault_point::reach("settlement_committed");
+        outcome.map_err(LedgerError::Refused)
+    }
+
+    /// Adds every balance up anew from the postings and compares.
+    ///
+    /// # Errors
+    /// The database fails. Books that do not balance are an answer, not an error.
+    pub async fn verify_books(&self) -> Result<Books, LedgerError> {
+        self.auditor.run(|connection| books::verify(&connection.transaction()?)).await
+    }
+
+    /// Runs an operation in a transaction that ends with it: committed and flushed if `Ok`, undone if not.
+    async fn write<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&Transaction<'_>, &Rules) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let rules = self.rules.clone();
+        self.writer
+            .run(move |connection| {
+                // Immediate: what is read in here cannot change before it is written.
+                let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                let result = operation(&tx, &rules)?;
+                tx.commit()?;
+                Ok(result)
+            })
+            .await
+    }
+
+    /// Runs a read on one state of the database.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Transaction<'_>) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.reader.run(|connection| read(&connection.transaction()?)).await
+    }
+}

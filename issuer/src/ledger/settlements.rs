@@ -1,0 +1,249 @@
+//! Settlement: redeeming a voucher, once, for the difference to what was paid before.
+
+use common::amount::Amount;
+use common::ids::{ChannelId, Signature};
+use common::message;
+use common::problem::{Code, Problem};
+use common::voucher::{Payment, Proof, Unproven, VerifiedVoucher};
+use common::wire::{IssuerChannel, IssuerStatus, Latest, Receipt, SettlementRequest};
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::accounts::{Locked, change_locked, highest_fencing_token, raise_fencing_token};
+use super::books::{Operation, OperationKind, Place};
+use super::channels::{has_passed, known, rest_of, signed_by};
+use super::schema::stored;
+use super::{LedgerError, Rules};
+
+/// The text of a receipt, or why there is none although the payee asked for it. Both are committed: a fencing token
+/// that the payee signed has been seen, whatever became of the rest.
+pub(super) type Outcome = Result<String, Box<Problem>>;
+
+/// Redeems a voucher. The order of the checks is part of the contract.
+///
+/// # Errors
+/// What leaves nothing behind: a request of the wrong shape, an unknown channel, one not signed by the payee, one with
+/// a stale token.
+pub(super) fn settle(
+    tx: &Transaction<'_>,
+    rules: &Rules,
+    id: &ChannelId,
+    request: &SettlementRequest,
+) -> Result<Outcome, LedgerError> {
+    let voucher = Redeemed::of(id, request)?;
+    let channel = known(tx, id)?;
+    let signed = message::settle(id, request.cumulative_amount, request.close, request.fencing_token);
+    signed_by(&channel.terms.payee, &signed, &request.payee_signature)?;
+    check_fencing_token(tx, rules, &channel, request.fencing_token)?;
+    // Before the look at the channel: a closed channel still answers what closed it.
+    if let Some(receipt) = recorded(tx, id, request)? {
+        return Ok(Ok(receipt));
+    }
+    match check(rules, &channel, request, &voucher) {
+        Ok(()) => pay(tx, rules, &channel, request, &voucher).map(Ok),
+        Err(LedgerError::Refused(problem)) => Ok(Err(problem)),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a settlement redeems.
+enum Redeemed {
+    /// Nothing: the channel is closed without a payment.
+    Nothing,
+    /// A voucher, not yet checked.
+    Voucher { expires_at: i64, signature: Signature, payment: Payment },
+}
+
+impl Redeemed {
+    fn of(id: &ChannelId, request: &SettlementRequest) -> Result<Self, LedgerError> {
+        let malformed = LedgerError::malformed;
+        let SettlementRequest { cumulative_amount, expires_at, close, .. } = *request;
+        match request.signature {
+            None if !cumulative_amount.is_zero() => Err(malformed("signature", "the voucher's signature")),
+            None if !close => {
+                Err(malformed("cumulative_amount", "more than 0, unless the channel is closed"))
+            }
+            None if expires_at != 0 => Err(malformed("expires_at", "0, where there is no voucher")),
+            None => Ok(Redeemed::Nothing),
+            Some(_) if cumulative_amount.is_zero() => {
+                Err(malformed("signature", "none, where nothing is redeemed"))
+            }
+            Some(_) if expires_at < 0 => Err(malformed("expires_at", "0 (never) or a Unix time in seconds")),
+            Some(signature) => Ok(Redeemed::Voucher {
+                expires_at,
+                signature,
+                payment: Payment {
+                    channel_id: *id,
+                    cumulative_amount,
+                    proof: Proof::Ed25519 { expires_at, signature },
+                },
+            }),
+        }
+    }
+
+    /// As the channel keeps it.
+    fn latest(&self, cumulative_amount: Amount) -> Option<Latest> {
+        match self {
+            Redeemed::Nothing => None,
+            Redeemed::Voucher { expires_at, signature, .. } => {
+                Some(Latest { cumulative_amount, expires_at: *expires_at, signature: *signature })
+            }
+        }
+    }
+}
+
+/// A settler that was replaced learns it here, even when it repeats what it settled itself.
+fn check_fencing_token(
+    tx: &Transaction<'_>,
+    rules: &Rules,
+    channel: &IssuerChannel,
+    token: u64,
+) -> Result<(), LedgerError> {
+    let payee = &channel.terms.payee;
+    let highest = highest_fencing_token(tx, payee)?.unwrap_or_default();
+    if token < highest && !is_broken(rules) {
+        let mut problem = Problem::new(Code::StaleFencingToken);
+        problem.highest_fencing_token = Some(highest);
+        return Err(problem.into());
+    }
+    raise_fencing_token(tx, payee, token)
+}
+
+/// True where a test wants to see what happens without the check of tokens.
+fn is_broken(rules: &Rules) -> bool {
+    #[cfg(all(feature = "fault-points", debug_assertions))]
+    return rules.development.takes_stale_tokens;
+    #[cfg(not(all(feature = "fault-points", debug_assertions)))]
+    {
+        let _ = rules;
+        false
+    }
+}
+
+fn recorded(
+    tx: &Transaction<'_>,
+    id: &ChannelId,
+    request: &SettlementRequest,
+) -> Result<Option<String>, LedgerError> {
+    Ok(tx
+        .prepare_cached(
+            "SELECT receipt FROM settlements WHERE channel_id = ?1 AND cumulative_amount = ?2 AND close = ?3",
+        )?
+        .query_row(params![id.0, stored(request.cumulative_amount.units()), request.close], |row| row.get(0))
+        .optional()?)
+}
+
+/// Whether the channel can still pay this, and whether its payer agreed to it.
+fn check(
+    rules: &Rules,
+    channel: &IssuerChannel,
+    request: &SettlementRequest,
+    voucher: &Redeemed,
+) -> Result<(), LedgerError> {
+    let terms = &channel.terms;
+    if channel.status != IssuerStatus::Open {
+        return Err(Code::ChannelClosed.into());
+    }
+    if has_passed(rules, terms.expires_at) {
+        return Err(Code::ChannelExpired.into());
+    }
+    if request.cumulative_amount > terms.capacity {
+        return Err(Problem::new(Code::OverCapacity)
+            .detail(format_args!("the capacity is {}", terms.capacity))
+            .into());
+    }
+    let is_stale = if request.close {
+        request.cumulative_amount < channel.settled_amount
+    } else {
+        request.cumulative_amount <= channel.settled_amount
+    };
+    if is_stale {
+        let mut problem = Problem::new(Code::StaleAmount);
+        problem.latest = channel.settled.clone();
+        return Err(problem.into());
+    }
+    let Redeemed::Voucher { expires_at, payment, .. } = voucher else {
+        return Ok(());
+    };
+    if *expires_at != 0 && has_passed(rules, *expires_at) {
+        return Err(Problem::new(Code::ChannelExpired).detail("the voucher has expired").into());
+    }
+    let checked = terms.clone().check().map_err(LedgerError::inconsistent)?;
+    match VerifiedVoucher::verify(&checked, payment.clone()) {
+        Ok(_) => Ok(()),
+        Err(Unproven::ExpiresEarly) => Err(LedgerError::malformed("expires_at", Unproven::ExpiresEarly)),
+        Err(Unproven::InvalidSignature | Unproven::WrongScheme) => Err(Code::InvalidSignature.into()),
+    }
+}
+
+/// Moves the money, and keeps the receipt's text for every repeat.
+fn pay(
+    tx: &Transaction<'_>,
+    rules: &Rules,
+    channel: &IssuerChannel,
+    request: &SettlementRequest,
+    voucher: &Redeemed,
+) -> Result<String, LedgerError> {
+    let (id, terms) = (&channel.channel_id, &channel.terms);
+    let settled_amount = request.cumulative_amount;
+    let lower = || LedgerError::inconsistent("a settlement below what was settled");
+    let paid = settled_amount.checked_sub(channel.settled_amount).ok_or_else(lower)?;
+    let held = rest_of(channel)?;
+    let rest = held.checked_sub(paid).ok_or_else(lower)?;
+    let refunded_amount = if request.close { rest } else { Amount::ZERO };
+    let released = if request.close { held } else { paid };
+
+    let now_ms = rules.now_ms();
+    let operation = Operation::begin(tx, OperationKind::Settle, &terms.asset, now_ms)?;
+    operation.post(Place::Escrow(id), Place::Party(&terms.payee), paid)?;
+    operation.post(Place::Escrow(id), Place::Party(&terms.payer), refunded_amount)?;
+    change_locked(tx, &terms.payer, &terms.asset, Locked::Less(released))?;
+
+    let receipt = signed_receipt(rules, id, settled_amount, refunded_amount, request.close, now_ms);
+    let receipt = serde_json::to_string(&receipt).map_err(LedgerError::inconsistent)?;
+    let latest = voucher.latest(settled_amount).map(|latest| serde_json::to_string(&latest)).transpose();
+    let latest = latest.map_err(LedgerError::inconsistent)?;
+    let status = if request.close { "closed" } else { "open" };
+    tx.prepare_cached(
+        "UPDATE channels SET status = ?2, settled_amount = ?3, refunded_amount = ?4, settled = ?5, receipt = ?6
+         WHERE channel_id = ?1",
+    )?
+    .execute(params![
+        id.0,
+        status,
+        stored(settled_amount.units()),
+        stored(refunded_amount.units()),
+        latest,
+        receipt
+    ])?;
+    tx.prepare_cached(
+        "INSERT INTO settlements (channel_id, cumulative_amount, close, fencing_token, receipt)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![
+        id.0,
+        stored(settled_amount.units()),
+        request.close,
+        stored(request.fencing_token),
+        receipt
+    ])?;
+    Ok(receipt)
+}
+
+fn signed_receipt(
+    rules: &Rules,
+    id: &ChannelId,
+    settled_amount: Amount,
+    refunded_amount: Amount,
+    closed: bool,
+    settled_at_ms: i64,
+) -> Receipt {
+    let message = message::receipt(id, settled_amount, refunded_amount, closed, settled_at_ms);
+    Receipt {
+        channel_id: *id,
+        settled_amount,
+        refunded_amount,
+        closed,
+        settled_at_ms,
+        signature: Signature::of(&rules.signing_key, &message),
+    }
+}

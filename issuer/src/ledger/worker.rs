@@ -1,0 +1,96 @@
+//! The thread behind a database connection: SQLite blocks, so it is kept away from the async threads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rusqlite::Connection;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+
+use super::LedgerError;
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// One connection on its own thread, with a bounded queue in front of it. Ends when its last handle is dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Worker {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    pub(super) fn start(name: &str, mut connection: Connection, queue_max: usize) -> std::io::Result<Self> {
+        let (jobs, mut queue) = mpsc::channel::<Job>(queue_max);
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            while let Some(job) = queue.blocking_recv() {
+                // A panic undoes the transaction as it unwinds, and must not end the jobs behind it.
+                if catch_unwind(AssertUnwindSafe(|| job(&mut connection))).is_err() {
+                    tracing::error!("a ledger operation panicked");
+                }
+            }
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs `work` when its turn comes. Once queued it runs to its end, whether or not the caller still waits.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // The caller may have gone; what was committed is found again by its repeat.
+            let _ = answer.send(work(connection));
+        });
+        self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => LedgerError::Overloaded,
+            TrySendError::Closed(_) => LedgerError::Stopped,
+        })?;
+        answered.await.unwrap_or(Err(LedgerError::Stopped))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc as blocking;
+
+    fn worker(queue_max: usize) -> Worker {
+        let connection = Connection::open_in_memory().expect("an in-memory database");
+        Worker::start("test", connection, queue_max).expect("a thread")
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        let worker = worker(1);
+        let (started, starts) = blocking::channel();
+        let (release, waits) = blocking::channel::<()>();
+        let busy = worker.clone();
+        let running = tokio::spawn(async move {
+            busy.run(move |_| {
+                started.send(()).expect("the test listens");
+                waits.recv().expect("the test releases");
+                Ok(())
+            })
+            .await
+        });
+        tokio::task::spawn_blocking(move || starts.recv()).await.expect("no panic").expect("it started");
+        let waiting = tokio::spawn({
+            let worker = worker.clone();
+            async move { worker.run(|_| Ok(())).await }
+        });
+        while worker.jobs.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(worker.run(|_| Ok(())).await, Err(LedgerError::Overloaded)));
+        release.send(()).expect("the job waits");
+        assert!(running.await.expect("no panic").is_ok() && waiting.await.expect("no panic").is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_job_only() {
+        let worker = worker(4);
+        let panicked = worker.run(|_| -> Result<(), LedgerError> { panic!("on purpose") }).await;
+        assert!(matches!(panicked, Err(LedgerError::Stopped)));
+        assert!(worker.run(|_| Ok(())).await.is_ok());
+    }
+}

@@ -1,0 +1,81 @@
+//! The reference issuer: keeps accounts, opens channels against locked deposits, and redeems vouchers.
+//!
+//! # Layout
+//!
+//! * `router`, `handlers`, `error`: HTTP, and nothing but HTTP.
+//! * [`ledger`]: where money moves. One database transaction an operation, double-entry postings in each.
+//! * [`config`]: every key, with `config.issuer.yaml` beside this crate as its reference.
+//! * `metrics`: what `/metrics` counts.
+
+pub mod config;
+mod error;
+mod handlers;
+pub mod ledger;
+mod metrics;
+mod router;
+
+use anyhow::Context;
+use common::clock::Clock;
+use common::config::Config as _;
+use common::ids::PublicKey;
+use service::admin::Readiness;
+use service::process::Listeners;
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+pub use service::process::{Args, Running};
+
+use crate::handlers::App;
+use crate::ledger::{Ledger, Rules};
+use crate::metrics::Metrics;
+
+/// Runs the issuer until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The configuration is refused, the database cannot be opened, or an address cannot be listened on.
+pub fn main(args: Args) -> anyhow::Result<()> {
+    service::process::run(&args, async |config, shutdown| {
+        start(config, Clock::system(), shutdown).await?.wait().await;
+        Ok(())
+    })
+}
+
+/// Starts an issuer inside the running runtime. It ends when `shutdown` is cancelled; see [`Running::wait`].
+///
+/// # Errors
+/// The configuration is refused, the database cannot be opened, or an address cannot be listened on.
+pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) -> anyhow::Result<Running> {
+    config.validate()?;
+    let secret = config.signing_key.as_ref().context("signing_key: required")?;
+    let signing_key = secret.read_signing_key().context("signing_key")?;
+    let public_key = PublicKey::of(&signing_key);
+    let rules = Rules {
+        signing_key,
+        public_key,
+        development: config.development.clone(),
+        limits: config.limits.clone(),
+        clock,
+    };
+    let database = config.database.clone();
+    let ledger = tokio::task::spawn_blocking(move || Ledger::open(&database, rules))
+        .await?
+        .with_context(|| format!("database: cannot open {}", config.database.display()))?;
+
+    let listeners = Listeners::bind(config.listen, config.admin_listen).await?;
+    let readiness = Readiness::new("starting");
+    let registry = prometheus::Registry::new();
+    let metrics = Metrics::new(&registry).context("metrics")?;
+    let admin = service::admin::router(readiness.clone(), registry);
+    let router = router::router(App { ledger, metrics });
+    let running = listeners.serve(router, admin, config.http.clone(), readiness.clone(), shutdown);
+    readiness.set_ready();
+    tracing::info!(
+        listen = %running.addr,
+        admin_listen = %running.admin_addr,
+        %public_key,
+        database = %config.database.display(),
+        development = config.development.enabled,
+        "issuer ready"
+    );
+    Ok(running)
+}

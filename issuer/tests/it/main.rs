@@ -1,0 +1,9 @@
+//! The issuer over real HTTP, in this process, on a database of its own per test.
+
+mod harness;
+mod keeping;
+mod killing;
+mod opening;
+mod random;
+mod refunding;
+mod settling;
