@@ -1,0 +1,292 @@
+//! What happens to a payment: decode, terms, proof, record. Nothing is written before the proof held.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use common::amount::Amount;
+use common::clock::Clock;
+use common::ids::ChannelId;
+use common::store::{Store, StoreError};
+use common::voucher::{Payment, VerifiedVoucher};
+use common::wire::{Outcome, PaymentAnswer, PaymentRequest, from_json};
+use futures::{StreamExt, stream};
+use tokio::sync::oneshot;
+
+use crate::batcher::{Answer, Batchers, Job};
+use crate::channels::{Channel, Channels, LookupError, StoreAndIssuer};
+use crate::error::Refusal;
+use crate::limits::Limits;
+use crate::metrics::{Ending, Metrics, Ticket};
+use crate::readiness::Health;
+
+/// Channels of one batch that are looked up, or registered, at once.
+const LOOKUPS_AT_ONCE: usize = 16;
+
+/// Proofs of one batch that are checked in a row before others get their turn: about half a millisecond.
+const CHECKS_IN_A_ROW: usize = 16;
+
+/// Everything that a payment needs on its way.
+pub(crate) struct Acceptor {
+    pub(crate) channels: Channels<StoreAndIssuer>,
+    pub(crate) batchers: Batchers,
+    pub(crate) store: Store,
+    pub(crate) limits: Limits,
+    pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) clock: Clock,
+    pub(crate) settle_margin_s: u32,
+    pub(crate) payments_in_flight_max: usize,
+}
+
+/// A payment whose proof held.
+struct Proven {
+    voucher: VerifiedVoucher,
+    channel: Arc<Channel>,
+}
+
+/// Where one payment of a batch is.
+enum Slot {
+    Ended(Result<Outcome, Refusal>),
+    Submitted(oneshot::Receiver<Answer>),
+    Unregistered(Box<Job>),
+}
+
+impl Acceptor {
+    /// Counts one payment in.
+    ///
+    /// # Errors
+    /// Too many are in flight; counted as ended.
+    pub(crate) fn receive(&self) -> Result<Ticket, Refusal> {
+        let received = self.metrics.receive_one(self.payments_in_flight_max);
+        received.map_err(|ticket| refuse([ticket], TOO_MANY_IN_FLIGHT))
+    }
+
+    /// Counts the payments of a batch in, all or none.
+    ///
+    /// # Errors
+    /// Too many are in flight; counted as ended.
+    pub(crate) fn receive_batch(&self, count: usize) -> Result<Vec<Ticket>, Refusal> {
+        let received = self.metrics.receive(count, self.payments_in_flight_max);
+        received.map_err(|tickets| refuse(tickets, TOO_MANY_IN_FLIGHT))
+    }
+
+    /// Takes one payment.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub(crate) async fn accept(&self, ticket: Ticket, body: &[u8]) -> Result<PaymentAnswer, Refusal> {
+        let Proven { voucher, channel } = match self.prove(body).await {
+            Ok(proven) => proven,
+            Err(refusal) => return Err(refuse([ticket], refusal)),
+        };
+        let (channel_id, cumulative_amount) = (*voucher.channel_id(), voucher.cumulative_amount());
+        let outcome = match self.record(Job { voucher, channel, ticket }).await? {
+            Answer::Final(result) => result?,
+            Answer::Unregistered(job) => {
+                if let Err(refusal) = self.register(&job.channel).await {
+                    return Err(refuse([job.ticket], refusal));
+                }
+                after_registration(self.record(*job).await?)?
+            }
+        };
+        Ok(PaymentAnswer { channel_id, cumulative_amount, outcome })
+    }
+
+    /// Takes the payments of a batch, those of one channel in the order given. A ticket each.
+    pub(crate) async fn accept_batch(
+        &self,
+        tickets: Vec<Ticket>,
+        bodies: &[&[u8]],
+    ) -> Vec<Result<PaymentAnswer, Refusal>> {
+        let payments: Vec<_> = bodies.iter().map(|body| decode(body)).collect();
+        let named: Vec<_> = payments.iter().map(|payment| payment.as_ref().ok().map(name_of)).collect();
+        let slots = self.submit_all(payments, tickets).await;
+        let slots = self.register_all(settle(slots).await).await;
+        let results = settle(slots).await.into_iter().map(|slot| match slot {
+            Slot::Ended(result) => result,
+            Slot::Submitted(_) => Err(no_answer()),
+            Slot::Unregistered(job) => after_registration(Answer::Unregistered(job)),
+        });
+        results
+            .zip(named)
+            .map(|(result, named)| {
+                let outcome = result?;
+                // Only what could be decoded was taken.
+                let (channel_id, cumulative_amount) = named.ok_or_else(no_answer)?;
+                Ok(PaymentAnswer { channel_id, cumulative_amount, outcome })
+            })
+            .collect()
+    }
+
+    async fn submit_all(&self, payments: Vec<Result<Payment, Refusal>>, tickets: Vec<Ticket>) -> Vec<Slot> {
+        let with_terms = |payment: Result<Payment, Refusal>| async move {
+            let payment = payment?;
+            let channel = self.terms(&payment.channel_id).await?;
+            Ok((payment, channel))
+        };
+        // Looked up several at once, and taken up in the order given.
+        let looked_up = stream::iter(payments).map(with_terms).buffered(LOOKUPS_AT_ONCE);
+        let mut looked_up = std::pin::pin!(looked_up.zip(stream::iter(tickets)).enumerate());
+        let mut slots = Vec::new();
+        while let Some((index, (found, ticket))) = looked_up.next().await {
+            let proven = match found {
+                Ok((payment, channel)) => self.check(payment, channel).await,
+                Err(refusal) => Err(refusal),
+            };
+            slots.push(match proven {
+                Ok(Proven { voucher, channel }) => self.submit(Job { voucher, channel, ticket }),
+                Err(refusal) => Slot::Ended(Err(refuse([ticket], refusal))),
+            });
+            if index % CHECKS_IN_A_ROW == CHECKS_IN_A_ROW - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        slots
+    }
+
+    /// Registers each channel that Redis did not know once, and submits its payments again, in order.
+    async fn register_all(&self, slots: Vec<Slot>) -> Vec<Slot> {
+        let unregistered: HashMap<ChannelId, Arc<Channel>> = slots
+            .iter()
+            .filter_map(|slot| match slot {
+                Slot::Unregistered(job) => Some((*job.voucher.channel_id(), Arc::clone(&job.channel))),
+                _ => None,
+            })
+            .collect();
+        if unregistered.is_empty() {
+            return slots;
+        }
+        let register = |(id, channel): (ChannelId, Arc<Channel>)| async move {
+            let result = self.register(&channel).await;
+            (id, result)
+        };
+        let registered: HashMap<ChannelId, Result<(), Refusal>> =
+            stream::iter(unregistered).map(register).buffer_unordered(LOOKUPS_AT_ONCE).collect().await;
+        slots
+            .into_iter()
+            .map(|slot| match slot {
+                Slot::Unregistered(job) => match registered.get(job.voucher.channel_id()) {
+                    Some(Err(refusal)) => Slot::Ended(Err(refuse([job.ticket], refusal.clone()))),
+                    _ => self.submit(*job),
+                },
+                other => other,
+            })
+            .collect()
+    }
+
+    fn submit(&self, job: Job) -> Slot {
+        match self.batchers.submit(job) {
+            Ok(answer) => Slot::Submitted(answer),
+            Err(refusal) => Slot::Ended(Err(refusal)),
+        }
+    }
+
+    async fn record(&self, job: Job) -> Result<Answer, Refusal> {
+        self.batchers.submit(job)?.await.map_err(|_| no_answer())
+    }
+
+    async fn prove(&self, body: &[u8]) -> Result<Proven, Refusal> {
+        let payment = decode(body)?;
+        let channel = self.terms(&payment.channel_id).await?;
+        self.check(payment, channel).await
+    }
+
+    /// The terms of a channel, while payments are taken at all.
+    pub(crate) async fn terms(&self, id: &ChannelId) -> Result<Arc<Channel>, Refusal> {
+        if !self.health.is_accepting() {
+            return Err(Refusal::NotReady);
+        }
+        let started = Instant::now();
+        let channel = self.channels.get(id).await;
+        self.metrics.terms_took(started.elapsed());
+        if let Err(LookupError::Store(error)) = &channel {
+            self.health.store_failed(error, "reading a channel");
+        }
+        Ok(channel?)
+    }
+
+    /// Checks the proof, and what else must hold before Redis is asked.
+    async fn check(&self, payment: Payment, channel: Arc<Channel>) -> Result<Proven, Refusal> {
+        self.refuse_expired(&channel)?;
+        let started = Instant::now();
+        let verified = VerifiedVoucher::verify(&channel.terms, payment);
+        self.metrics.verify_took(started.elapsed());
+        let voucher = verified?;
+        self.limits.check_channel(voucher.channel_id()).await.map_err(Refusal::RateLimited)?;
+        Ok(Proven { voucher, channel })
+    }
+
+    /// Refuses what could not be settled any more before the channel ends.
+    pub(crate) fn refuse_expired(&self, channel: &Channel) -> Result<(), Refusal> {
+        let until_s = channel.last_payment_s(self.settle_margin_s);
+        if self.clock.now_s() >= until_s { Err(Refusal::Expired { until_s }) } else { Ok(()) }
+    }
+
+    /// Makes a channel known to Redis, starting from what the issuer has paid already.
+    pub(crate) async fn register(&self, channel: &Channel) -> Result<(), Refusal> {
+        if channel.recovery != self.store.recovery() {
+            // What the issuer had paid was asked before; the next attempt asks again.
+            let detail = "Redis was recovered meanwhile".to_owned();
+            return Err(Refusal::Store(StoreError::Unavailable { detail }));
+        }
+        let settled = channel.settled.as_ref().map(|(amount, proof)| (*amount, proof));
+        // Due at once: when a channel is to be closed is for the settler's policy to say, also if no payment follows.
+        let due_at_ms = self.clock.now_ms();
+        self.store.register_channel(&channel.terms, settled, due_at_ms).await.map_err(|error| {
+            self.health.store_failed(&error, "registering a channel");
+            Refusal::before_accept(error)
+        })
+    }
+}
+
+const TOO_MANY_IN_FLIGHT: Refusal = Refusal::Overloaded("too many payments are in flight");
+
+/// Counts payments as refused, and says why.
+pub(crate) fn refuse(tickets: impl IntoIterator<Item = Ticket>, refusal: Refusal) -> Refusal {
+    for ticket in tickets {
+        ticket.end(Ending::Refused(refusal.code()));
+    }
+    refusal
+}
+
+fn decode(body: &[u8]) -> Result<Payment, Refusal> {
+    from_json::<PaymentRequest>(body).and_then(Payment::try_from).map_err(Refusal::Malformed)
+}
+
+fn name_of(payment: &Payment) -> (ChannelId, Amount) {
+    (payment.channel_id, payment.cumulative_amount)
+}
+
+/// Waits for the answers to all that were submitted.
+async fn settle(slots: Vec<Slot>) -> Vec<Slot> {
+    let mut settled = Vec::with_capacity(slots.len());
+    for slot in slots {
+        settled.push(match slot {
+            Slot::Submitted(answer) => match answer.await {
+                Ok(Answer::Final(result)) => Slot::Ended(result),
+                Ok(Answer::Unregistered(job)) => Slot::Unregistered(job),
+                Err(_) => Slot::Ended(Err(no_answer())),
+            },
+            other => other,
+        });
+    }
+    settled
+}
+
+/// The answer to a payment on a channel that was just registered: if Redis does not know it now, it is not the Redis
+/// that it was registered with.
+fn after_registration(answer: Answer) -> Result<Outcome, Refusal> {
+    match answer {
+        Answer::Final(result) => result,
+        Answer::Unregistered(job) => {
+            let detail = "a channel is gone that was just registered".to_owned();
+            Err(refuse([job.ticket], Refusal::Store(StoreError::Unavailable { detail })))
+        }
+    }
+}
+
+/// The batcher was cut off with the call on its way.
+fn no_answer() -> Refusal {
+    Refusal::Store(StoreError::OutcomeUnknown { detail: "the relayer stopped".to_owned() })
+}

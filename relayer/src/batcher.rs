@@ -1,0 +1,251 @@
+//! Vouchers on their way into Redis. One that comes while its partition is idle is sent at once; those that come while
+//! a call is on its way go together in the next. Whoever sent a voucher may leave: it is recorded and counted all the
+//! same.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use common::store::accept::Verdict;
+use common::store::{Store, StoreError};
+use common::voucher::VerifiedVoucher;
+use common::wire::Outcome;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::channels::Channel;
+use crate::config::BatcherConfig;
+use crate::error::{Refusal, ending, judge};
+use crate::metrics::{Ending, Metrics, Ticket};
+use crate::readiness::Health;
+
+/// Where vouchers are recorded.
+pub(crate) trait Recorder: Send + Sync + 'static {
+    /// Number of partitions.
+    fn partitions(&self) -> u16;
+
+    /// See [`Store::accept`].
+    fn accept(
+        &self,
+        partition: u16,
+        vouchers: &[VerifiedVoucher],
+    ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send;
+
+    /// See [`Store::report_lost`].
+    fn report_lost(&self, detail: String) -> StoreError;
+}
+
+impl Recorder for Store {
+    fn partitions(&self) -> u16 {
+        Store::partitions(self)
+    }
+
+    fn accept(
+        &self,
+        partition: u16,
+        vouchers: &[VerifiedVoucher],
+    ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send {
+        Store::accept(self, partition, vouchers)
+    }
+
+    fn report_lost(&self, detail: String) -> StoreError {
+        Store::report_lost(self, detail)
+    }
+}
+
+/// A voucher to be recorded.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// What to record.
+    pub(crate) voucher: VerifiedVoucher,
+    /// The channel that pays.
+    pub(crate) channel: Arc<Channel>,
+    /// Ended by the batcher, unless it is handed back.
+    pub(crate) ticket: Ticket,
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The end of it; already counted.
+    Final(Result<Outcome, Refusal>),
+    /// Redis does not know the channel yet: register it, and submit the job again.
+    Unregistered(Box<Job>),
+}
+
+#[derive(Debug)]
+struct Waiting {
+    job: Job,
+    reply: oneshot::Sender<Answer>,
+    since: Instant,
+}
+
+/// One queue a partition, each emptied by a task of its own.
+#[derive(Debug)]
+pub(crate) struct Batchers {
+    queues: Vec<mpsc::Sender<Waiting>>,
+    stop: CancellationToken,
+    workers: TaskTracker,
+}
+
+impl Batchers {
+    /// Starts a worker for each partition.
+    pub(crate) fn start<R: Recorder>(
+        config: &BatcherConfig,
+        recorder: R,
+        health: &Arc<Health>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let (stop, workers) = (CancellationToken::new(), TaskTracker::new());
+        let recorder = Arc::new(recorder);
+        let queues = (0..recorder.partitions())
+            .map(|partition| {
+                let (sender, queue) = mpsc::channel(config.queue_max);
+                let worker = Worker {
+                    partition,
+                    recorder: Arc::clone(&recorder),
+                    calls_max: config.calls_in_flight_per_partition,
+                    vouchers_max: config.vouchers_per_call_max,
+                    health: Arc::clone(health),
+                    metrics: Arc::clone(metrics),
+                };
+                workers.spawn(worker.run(queue, stop.clone()));
+                sender
+            })
+            .collect();
+        workers.close();
+        Self { queues, stop, workers }
+    }
+
+    /// Hands a job over; jobs of one channel are recorded in the order in which they are submitted.
+    ///
+    /// # Errors
+    /// The queue is full or closed. The job is counted as ended.
+    pub(crate) fn submit(&self, job: Job) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        let partitions = u16::try_from(self.queues.len()).unwrap_or(u16::MAX);
+        let partition = job.voucher.channel_id().partition(partitions);
+        let (reply, answer) = oneshot::channel();
+        let waiting = Waiting { job, reply, since: Instant::now() };
+        let refused = match self.queues.get(usize::from(partition)) {
+            Some(queue) => match queue.try_send(waiting) {
+                Ok(()) => return Ok(answer),
+                Err(mpsc::error::TrySendError::Full(waiting)) => {
+                    (waiting, Refusal::Overloaded("too many payments wait for Redis"))
+                }
+                Err(mpsc::error::TrySendError::Closed(waiting)) => (waiting, Refusal::NotReady),
+            },
+            None => (waiting, Refusal::NotReady),
+        };
+        let (waiting, refusal) = refused;
+        waiting.job.ticket.end(Ending::Refused(refusal.code()));
+        Err(refusal)
+    }
+
+    /// Takes no more jobs, and waits until all that were submitted are answered.
+    pub(crate) async fn close(&self) {
+        self.stop.cancel();
+        self.workers.wait().await;
+    }
+}
+
+struct Worker<R> {
+    partition: u16,
+    recorder: Arc<R>,
+    calls_max: usize,
+    vouchers_max: usize,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+}
+
+impl<R: Recorder> Worker<R> {
+    async fn run(self, mut queue: mpsc::Receiver<Waiting>, stop: CancellationToken) {
+        let mut calls = FuturesUnordered::new();
+        let mut open = true;
+        while open || !calls.is_empty() {
+            let mut gathered = Vec::new();
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if !queue.is_closed() => queue.close(),
+                Some(()) = calls.next() => {}
+                count = queue.recv_many(&mut gathered, self.vouchers_max),
+                    if open && calls.len() < self.calls_max =>
+                {
+                    open = count > 0;
+                    if open {
+                        calls.push(self.call_or_say_why_not(gathered));
+                    }
+                }
+            }
+        }
+    }
+
+    /// One panic must not end the partition.
+    async fn call_or_say_why_not(&self, gathered: Vec<Waiting>) {
+        if AssertUnwindSafe(self.call(gathered)).catch_unwind().await.is_err() {
+            // Tickets and replies are gone with it: whoever waits is told that the outcome is unknown.
+            tracing::error!(partition = self.partition, "a call to Redis panicked");
+        }
+    }
+
+    async fn call(&self, gathered: Vec<Waiting>) {
+        self.metrics.called(gathered.len());
+        let mut vouchers = Vec::with_capacity(gathered.len());
+        let mut rest = Vec::with_capacity(gathered.len());
+        for Waiting { job, reply, since } in gathered {
+            vouchers.push(job.voucher);
+            rest.push((job.channel, job.ticket, reply, since));
+        }
+        match self.recorder.accept(self.partition, &vouchers).await {
+            Ok(verdicts) => {
+                for ((voucher, verdict), (channel, ticket, reply, since)) in
+                    vouchers.into_iter().zip(verdicts).zip(rest)
+                {
+                    self.metrics.store_took(since.elapsed());
+                    self.answer(Job { voucher, channel, ticket }, verdict, reply);
+                }
+            }
+            Err(error) => {
+                self.health.store_failed(&error, "recording payments");
+                for (_, ticket, reply, since) in rest {
+                    self.metrics.store_took(since.elapsed());
+                    conclude(ticket, Err(Refusal::Store(error.clone())), reply);
+                }
+            }
+        }
+    }
+
+    fn answer(&self, job: Job, verdict: Verdict, reply: oneshot::Sender<Answer>) {
+        match judge(verdict, &job.channel.terms) {
+            Some(result) => {
+                job.channel.seen_in_store();
+                if let Err(Refusal::Store(error)) = &result {
+                    self.health.store_failed(error, "recording payments");
+                }
+                conclude(job.ticket, result, reply);
+            }
+            // Redis knew the channel once and nothing ever removes one.
+            None if job.channel.is_in_store() => {
+                let detail = format!("channel {} is gone", job.voucher.channel_id());
+                let error = self.recorder.report_lost(detail);
+                self.health.store_failed(&error, "recording payments");
+                conclude(job.ticket, Err(Refusal::Store(error)), reply);
+            }
+            None => {
+                // Where the payer has left, the ticket ends here: nothing was recorded.
+                let _ = reply.send(Answer::Unregistered(Box::new(job)));
+            }
+        }
+    }
+}
+
+/// Counts a payment's end and tells whoever sent it, if they are still there.
+fn conclude(ticket: Ticket, result: Result<Outcome, Refusal>, reply: oneshot::Sender<Answer>) {
+    ticket.end(ending(&result));
+    let _ = reply.send(Answer::Final(result));
+}
+
+#[cfg(test)]
+mod tests;

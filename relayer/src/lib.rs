@@ -1,0 +1,128 @@
+//! A relayer: takes vouchers, checks them, and has Redis record them. It holds no secret, and nothing that it cannot
+//! lose: any number of them run side by side, and any may be killed at any moment.
+//!
+//! # Layout
+//!
+//! * [`start`]: from a [`Config`] to two listeners, and back down.
+//! * `router`, `handlers`: HTTP. `split`: the elements of a batch. `error`: the only map from errors to problem codes.
+//! * `accept`: what happens to a payment. `requests`: reading a channel, and asking for its close.
+//! * `channels`: terms, from memory, Redis or issuer. `batcher`: vouchers on their way into Redis.
+//! * `limits`, `readiness`, `metrics`: how much, whether at all, and what came of it.
+
+mod accept;
+mod batcher;
+mod channels;
+mod config;
+mod error;
+mod handlers;
+mod limits;
+mod metrics;
+mod readiness;
+mod requests;
+mod router;
+mod split;
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use common::clock::Clock;
+use common::config::Config as _;
+use common::store::Store;
+use prometheus::Registry;
+use service::admin::{self, Readiness};
+use service::issuer_client::IssuerClient;
+use service::process::Listeners;
+use tokio_util::sync::CancellationToken;
+
+use accept::Acceptor;
+use batcher::Batchers;
+use channels::{Channels, Parties, StoreAndIssuer};
+use handlers::App;
+use limits::Limits;
+use metrics::Metrics;
+use readiness::{Health, Watch};
+
+pub use config::{BatcherConfig, ChannelsConfig, Config, LimitsConfig};
+pub use service::process::{Args, Running};
+#[doc(hidden)]
+pub use split::split_batch;
+
+/// Runs a relayer until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The configuration is refused, or an address cannot be listened on.
+pub fn main(args: Args) -> anyhow::Result<()> {
+    service::process::run(&args, async |config, shutdown| {
+        start(config, Clock::system(), shutdown).await?.wait().await;
+        Ok(())
+    })
+}
+
+/// Starts a relayer. It listens at once, and takes payments once Redis is found to promise what it must.
+///
+/// # Errors
+/// The configuration is wrong, or an address cannot be listened on.
+pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) -> anyhow::Result<Running> {
+    config.validate()?;
+    let parties = Parties {
+        payee: config.payee.context("payee")?,
+        issuer: config.issuer.public_key.context("issuer.public_key")?,
+    };
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry)?;
+    let issuer = IssuerClient::new(&config.issuer)?;
+    let listeners = Listeners::bind(config.listen, config.admin_listen).await?;
+    let store = Store::connect(&config.redis)?;
+    let readiness = Readiness::new("starting: Redis was not looked at yet");
+    let health = Health::new(readiness.clone(), Arc::clone(&metrics));
+
+    let watch = Watch {
+        health: Arc::clone(&health),
+        store: store.clone(),
+        issuer: issuer.clone(),
+        payee: parties.payee,
+        interval: Duration::from_millis(config.readiness_interval_ms),
+    };
+    let watching = tokio::spawn(watch.run(shutdown.clone()));
+
+    let origin = StoreAndIssuer { store: store.clone(), issuer };
+    let acceptor = Acceptor {
+        channels: Channels::new(&config.channels, parties, origin, Arc::clone(&metrics)),
+        batchers: Batchers::start(&config.batcher, store.clone(), &health, &metrics),
+        store,
+        limits: Limits::new(&config.limits),
+        health,
+        metrics,
+        clock,
+        settle_margin_s: config.settle_margin_s,
+        payments_in_flight_max: config.limits.payments_in_flight_max,
+    };
+    let app = Arc::new(App { acceptor, batch_max: config.batch_max });
+
+    let closing = CancellationToken::new();
+    let admin = admin::router(readiness.clone(), registry);
+    let public = router::public(Arc::clone(&app));
+    let served = listeners.serve(public, admin, config.http, readiness.clone(), closing.clone());
+    let (addr, admin_addr) = (served.addr, served.admin_addr);
+    tracing::info!(%addr, %admin_addr, payee = %parties.payee, "relayer listens");
+
+    let grace = Duration::from_millis(config.drain_grace_ms);
+    let task = tokio::spawn(async move {
+        shutdown.cancelled().await;
+        // Load balancers see this first, and send no more; until they do, payments are still taken.
+        readiness.begin_drain();
+        tokio::time::sleep(grace).await;
+        closing.cancel();
+        served.wait().await;
+        app.acceptor.batchers.close().await;
+        app.acceptor.store.close().await;
+        if let Err(error) = watching.await {
+            tracing::error!(%error, "the watch over Redis failed");
+        }
+        tracing::info!("relayer stopped");
+    });
+    Ok(Running::new(addr, admin_addr, task))
+}
