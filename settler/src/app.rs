@@ -1,0 +1,91 @@
+//! What every part of the settler works with.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::clock::Clock;
+use common::ids::PublicKey;
+use common::store::Store;
+use common::store::lease::Lease;
+use service::issuer_client::IssuerClient;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::settlement::Payee;
+
+/// The parts of one settler process.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) store: Store,
+    pub(crate) issuer: IssuerClient,
+    /// Whose receipts count.
+    pub(crate) issuer_key: PublicKey,
+    pub(crate) payee: Payee,
+    pub(crate) metrics: Metrics,
+    /// This process start, as other settlers see it.
+    pub(crate) holder: String,
+    pub(crate) post: Post,
+    pub(crate) pulse: Pulse,
+}
+
+impl App {
+    pub(crate) fn ttl(&self) -> Duration {
+        Duration::from_millis(self.config.lease.ttl_ms)
+    }
+}
+
+/// Sixteen random bytes in hex: no two process starts have the same.
+pub(crate) fn random_holder() -> String {
+    rand::random::<[u8; 16]>().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether this process leads, for whoever wants to know.
+#[derive(Debug, Default)]
+pub(crate) struct Post(Mutex<Option<Arc<Lease>>>);
+
+impl Post {
+    /// Takes note of the lease that this process leads under, or of its end.
+    pub(crate) fn set(&self, lease: Option<Arc<Lease>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+    }
+
+    /// Token and time left, while this process leads.
+    pub(crate) fn token(&self) -> Option<(u64, Duration)> {
+        let lease = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some((lease.token().ok()?.get(), lease.remaining()))
+    }
+}
+
+/// A sign of life of the loop that stands by or leads.
+#[derive(Debug)]
+pub(crate) struct Pulse(Mutex<Instant>);
+
+impl Pulse {
+    pub(crate) fn new() -> Self {
+        Pulse(Mutex::new(Instant::now()))
+    }
+
+    pub(crate) fn beat(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Time since the last beat.
+    pub(crate) fn age(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_is_sixteen_bytes_of_hex_and_never_the_same() {
+        let holder = random_holder();
+        assert_eq!(holder.len(), 32);
+        assert!(holder.bytes().all(|b| b.is_ascii_hexdigit()));
+        assert_ne!(holder, random_holder());
+    }
+}

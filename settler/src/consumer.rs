@@ -1,0 +1,234 @@
+//! From entries of accepted payments to what is known of their channels: first and last payment, and when to look
+//! at them next. One task a partition.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::amount::Amount;
+use common::channel::Status;
+use common::fault_point;
+use common::ids::ChannelId;
+use common::store::StoreError;
+use common::store::read::StoredChannel;
+use common::store::settle::{ChannelUpdate, ReadFrom};
+use common::store::stream::{Entry, EntryId};
+use futures::{StreamExt, stream};
+
+use crate::leadership::{Books, Leadership};
+use crate::policy::{Decision, View, decide};
+
+/// Channels of a page that are read at once.
+const READS_AT_ONCE: usize = 64;
+
+/// Channels in one call of the script: bounds how long it keeps Redis from everything else.
+const UPDATES_PER_CALL: usize = 512;
+
+/// Where a predecessor may have left entries, and where this leader left those whose reading ended in an error.
+const FROM_THE_START: ReadFrom = ReadFrom::Unacknowledged(EntryId::ZERO);
+
+/// Reads one partition: first all that was read before and never acknowledged, then what is new.
+pub(crate) async fn run(leadership: Arc<Leadership>, partition: u16, books: Books) {
+    let poll = Duration::from_millis(leadership.app.config.consumer.poll_ms);
+    let full = leadership.app.config.consumer.entries_per_read;
+    let mut from = FROM_THE_START;
+    while !leadership.is_draining() {
+        match take_page(&leadership, partition, &books, from).await {
+            Ok(page) => {
+                match (from, page.last) {
+                    // Entries below the last one are acknowledged now; those above are the next page.
+                    (ReadFrom::Unacknowledged(_), Some(last)) => from = ReadFrom::Unacknowledged(last),
+                    (ReadFrom::Unacknowledged(_), None) => from = ReadFrom::New,
+                    (ReadFrom::New, _) if page.entries >= full => {}
+                    (ReadFrom::New, _) => leadership.pause(poll).await,
+                }
+            }
+            Err(error) => {
+                leadership.trouble(&error, "reading payments", partition).await;
+                // What was read without an answer, or not written down, is unacknowledged: it comes first again.
+                from = FROM_THE_START;
+            }
+        }
+    }
+}
+
+/// What was read of a partition.
+struct Page {
+    entries: usize,
+    last: Option<EntryId>,
+}
+
+/// Reads a page of entries and puts it into the books.
+async fn take_page(
+    leadership: &Leadership,
+    partition: u16,
+    books: &Books,
+    from: ReadFrom,
+) -> Result<Page, StoreError> {
+    // A page is held in memory from here on. The semaphore is never closed.
+    let _slot = leadership.page_slots.acquire().await;
+    let app = &leadership.app;
+    let count = app.config.consumer.entries_per_read;
+    let entries = app.store.read_accepted(&leadership.lease, partition, from, count).await?;
+    let page = Page { entries: entries.len(), last: entries.last().map(|entry| entry.id) };
+    if entries.is_empty() {
+        return Ok(page);
+    }
+    fault_point::reach("entries_read");
+    let timer = app.metrics.page_seconds.start_timer();
+    let Gathered { channels, mut dead, payments } = gather(&entries);
+    let _writing = books.lock().await;
+    let updates = learn(leadership, channels, &mut dead).await?;
+    for (id, reason) in &dead {
+        tracing::error!(partition, entry = %id, reason, "an entry of accepted payments is given up on");
+    }
+    // Writing a channel down twice changes nothing, so only the last call needs to be one with the acknowledgements.
+    let last = updates.len().saturating_sub(updates.len().min(UPDATES_PER_CALL));
+    let (first, last) = updates.split_at(last);
+    for chunk in first.chunks(UPDATES_PER_CALL) {
+        app.store.apply(&leadership.lease, partition, chunk, &[], &[]).await?;
+    }
+    let read: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
+    let dead: Vec<(EntryId, String)> = dead.into_iter().collect();
+    app.store.apply(&leadership.lease, partition, last, &read, &dead).await?;
+    fault_point::reach("entries_applied");
+    timer.observe_duration();
+    app.metrics.entries.inc_by(page.entries.try_into().unwrap_or(u64::MAX));
+    app.metrics.payments.inc_by(payments);
+    app.metrics.dead_letters.inc_by(dead.len().try_into().unwrap_or(u64::MAX));
+    Ok(page)
+}
+
+/// What a page says of one channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Paid {
+    amount: Amount,
+    first_at_ms: u64,
+    last_at_ms: u64,
+    entries: Vec<EntryId>,
+}
+
+/// A page, by channel.
+struct Gathered {
+    channels: HashMap<ChannelId, Paid>,
+    /// Entries to give up on, with the reason.
+    dead: BTreeMap<EntryId, String>,
+    payments: u64,
+}
+
+/// Puts the payments of a page together by channel. Entries that cannot be read are dead.
+fn gather(entries: &[Entry]) -> Gathered {
+    let mut gathered = Gathered { channels: HashMap::new(), dead: BTreeMap::new(), payments: 0 };
+    for entry in entries {
+        let at_ms = entry.id.ms;
+        match &entry.payments {
+            Err(reason) => drop(gathered.dead.insert(entry.id, reason.clone())),
+            Ok(payments) => {
+                for payment in payments {
+                    gathered.payments = gathered.payments.saturating_add(1);
+                    let paid = gathered.channels.entry(payment.channel_id).or_insert_with(|| Paid {
+                        amount: payment.amount,
+                        first_at_ms: at_ms,
+                        last_at_ms: at_ms,
+                        entries: Vec::new(),
+                    });
+                    paid.amount = paid.amount.max(payment.amount);
+                    paid.first_at_ms = paid.first_at_ms.min(at_ms);
+                    paid.last_at_ms = paid.last_at_ms.max(at_ms);
+                    if paid.entries.last() != Some(&entry.id) {
+                        paid.entries.push(entry.id);
+                    }
+                }
+            }
+        }
+    }
+    gathered
+}
+
+/// Reads the channels of a page and decides when to look at each next. A payment of a channel that Redis does not hold
+/// any more makes its entries dead: nobody could settle it, and nobody may forget it.
+async fn learn(
+    leadership: &Leadership,
+    channels: HashMap<ChannelId, Paid>,
+    dead: &mut BTreeMap<EntryId, String>,
+) -> Result<Vec<ChannelUpdate>, StoreError> {
+    let app = &leadership.app;
+    let mut updates = Vec::with_capacity(channels.len());
+    let mut reads = stream::iter(channels)
+        .map(async |(id, paid)| (app.store.channel(&id).await, id, paid))
+        .buffer_unordered(READS_AT_ONCE);
+    while let Some((found, id, paid)) = reads.next().await {
+        let reason = match found {
+            Ok(Some(channel)) => {
+                updates.push(update(leadership, id, &paid, &channel));
+                continue;
+            }
+            Ok(None) => format!("channel {id} is not known"),
+            Err(StoreError::Corrupt { key, detail }) => {
+                format!("channel {id} cannot be read: {key}: {detail}")
+            }
+            Err(error) => return Err(error),
+        };
+        for entry in paid.entries {
+            dead.entry(entry)
+                .and_modify(|reasons| *reasons = format!("{reasons}; {reason}"))
+                .or_insert(reason.clone());
+        }
+    }
+    Ok(updates)
+}
+
+fn update(leadership: &Leadership, id: ChannelId, paid: &Paid, channel: &StoredChannel) -> ChannelUpdate {
+    let app = &leadership.app;
+    let now_ms = app.clock.now_ms();
+    let due_at_ms = if channel.state.status == Status::Open {
+        let view = View::of(channel, now_ms).with_payments(paid.amount, paid.first_at_ms, paid.last_at_ms);
+        match decide(&app.config.policy, &view) {
+            // The loop over due channels finds it there: closes begin in one place.
+            Decision::Close(_) => now_ms,
+            Decision::Wait { until_ms } => until_ms,
+        }
+    } else {
+        // Only an open channel takes a new time (see apply.lua).
+        now_ms
+    };
+    ChannelUpdate { channel_id: id, paid_at_ms: Some((paid.first_at_ms, paid.last_at_ms)), due_at_ms }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::store::stream::AcceptedPayment;
+
+    fn entry(ms: u64, payments: &[(u8, u64)]) -> Entry {
+        let payments = payments.iter().map(|(channel, amount)| AcceptedPayment {
+            channel_id: ChannelId([*channel; 32]),
+            amount: Amount::new(*amount),
+            proof: Vec::new(),
+        });
+        Entry { id: EntryId { ms, n: 0 }, payments: Ok(payments.collect()) }
+    }
+
+    #[test]
+    fn a_page_is_put_together_by_channel() {
+        let entries = [entry(10, &[(1, 5), (2, 7), (1, 6)]), entry(20, &[(1, 9)])];
+        let gathered = gather(&entries);
+        assert_eq!((gathered.payments, gathered.channels.len()), (4, 2));
+        assert!(gathered.dead.is_empty());
+        let expected = Paid {
+            amount: Amount::new(9),
+            first_at_ms: 10,
+            last_at_ms: 20,
+            entries: vec![entries[0].id, entries[1].id],
+        };
+        assert_eq!(gathered.channels[&ChannelId([1; 32])], expected);
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_is_dead_and_does_not_hold_up_the_others() {
+        let unreadable = Entry { id: EntryId { ms: 5, n: 1 }, payments: Err("nonsense".to_owned()) };
+        let gathered = gather(&[unreadable, entry(10, &[(1, 5)])]);
+        assert_eq!(gathered.dead[&EntryId { ms: 5, n: 1 }], "nonsense");
+        assert_eq!(gathered.channels.len(), 1);
+    }
+}

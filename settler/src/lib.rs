@@ -1,0 +1,150 @@
+//! The settler: reads what relayers accepted, decides when a channel is closed, and redeems its latest voucher with
+//! the issuer. Of any number of settlers one leads; the others stand by.
+//!
+//! # Layout
+//!
+//! * [`config`]: every key, with `config.settler.yaml` at the project's root as its reference.
+//! * `leader`: standby, leader, standby; the renewal of the lease. `leadership`: what the leader's tasks share, and
+//!   how they end.
+//! * `consumer`: from entries of accepted payments to what is known of a channel. One task a partition.
+//! * `due`: channels whose time has come. One task a partition; every close begins here.
+//! * [`policy`]: when a channel is closed. Pure.
+//! * `closer`: one close, step by step. [`settlement`]: its request, its receipt, its backoff. Pure.
+//! * `readiness`, `metrics`, `status`: what an operator sees.
+
+mod app;
+mod closer;
+pub mod config;
+mod consumer;
+mod due;
+mod leader;
+mod leadership;
+mod metrics;
+pub mod policy;
+mod readiness;
+pub mod settlement;
+mod status;
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use common::clock::Clock;
+use common::config::Config as _;
+use common::store::Store;
+use common::store::connect::ReleaseNotices;
+use futures::FutureExt;
+use service::admin::Readiness;
+use service::issuer_client::IssuerClient;
+use service::process::bind;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+pub use service::process::Args;
+
+use crate::app::{App, Post, Pulse, random_holder};
+use crate::metrics::Metrics;
+use crate::settlement::Payee;
+use crate::status::Admin;
+
+/// How long to leave a loop alone that panicked.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs the settler until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The configuration is refused, the payee's key cannot be read, or the address cannot be listened on.
+pub fn main(args: Args) -> anyhow::Result<()> {
+    service::process::run(&args, async |config, shutdown| {
+        start(config, Clock::system(), shutdown).await?.wait().await;
+        Ok(())
+    })
+}
+
+/// A settler that is up.
+#[derive(Debug)]
+pub struct Running {
+    /// Where its admin listener is.
+    pub admin_addr: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until the settler was shut down: closes under way have ended, the lease is given back.
+    pub async fn wait(self) {
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the settler failed");
+        }
+    }
+}
+
+/// Starts a settler inside the running runtime. It ends when `shutdown` is cancelled; see [`Running::wait`]. Redis and
+/// the issuer need not be there yet.
+///
+/// # Errors
+/// The configuration is refused, the payee's key cannot be read, or the address cannot be listened on.
+pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) -> anyhow::Result<Running> {
+    config.validate()?;
+    let secret = config.payee_key.as_ref().context("payee_key: required")?;
+    let payee = Payee::new(secret.read_signing_key().context("payee_key")?);
+    let issuer_key = config.issuer.public_key.context("issuer.public_key: required")?;
+    let issuer = IssuerClient::new(&config.issuer)?;
+    let (listener, admin_addr) = bind(config.admin_listen, "admin_listen").await?;
+    let registry = prometheus::Registry::new();
+    let metrics = Metrics::new(&registry).context("metrics")?;
+    let store = Store::connect(&config.redis)?;
+    let notices = ReleaseNotices::listen(&config.redis, store.keys()).await?;
+    let app = Arc::new(App {
+        config,
+        clock,
+        store,
+        issuer,
+        issuer_key,
+        payee,
+        metrics,
+        holder: random_holder(),
+        post: Post::default(),
+        pulse: Pulse::new(),
+    });
+    tracing::info!(
+        %admin_addr, holder = app.holder, payee = %app.payee.public(), issuer = app.config.issuer.url,
+        "settler started"
+    );
+
+    let admin = Admin { listener, registry, readiness: Readiness::new("starting") };
+    let task = tokio::spawn(run(app, notices, admin, shutdown));
+    Ok(Running { admin_addr, task })
+}
+
+/// The process from start to end. The admin listener ends last, so that the drain can be watched.
+async fn run(app: Arc<App>, mut notices: ReleaseNotices, admin: Admin, shutdown: CancellationToken) {
+    let (fit_sender, fit) = watch::channel(false);
+    let readiness = admin.readiness.clone();
+    tokio::spawn(readiness::watch(app.clone(), readiness.clone(), fit_sender, shutdown.clone()));
+    let draining = shutdown.clone();
+    tokio::spawn(async move {
+        draining.cancelled().await;
+        readiness.begin_drain();
+    });
+    let drained = CancellationToken::new();
+    let admin = tokio::spawn(admin.serve(app.clone(), drained.clone()));
+
+    while let Err(_panic) =
+        AssertUnwindSafe(leader::run(&app, &mut notices, fit.clone(), &shutdown)).catch_unwind().await
+    {
+        // What it held is released by dropping it; its lease in Redis is this process' own and is taken up again.
+        tracing::error!("the settler's loop panicked, starting it again");
+        tokio::time::sleep(PANIC_PAUSE).await;
+    }
+    let goodbye = async { tokio::join!(notices.close(), app.store.close()) };
+    // A Redis that is away is not waited for.
+    let _ = tokio::time::timeout(Duration::from_millis(app.config.redis.command_timeout_ms), goodbye).await;
+    drained.cancel();
+    if let Err(error) = admin.await {
+        tracing::error!(%error, "the admin listener failed");
+    }
+}

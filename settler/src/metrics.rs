@@ -1,0 +1,134 @@
+//! What `/metrics` counts. Labels come from fixed sets.
+
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+
+/// From an answer out of memory to a timeout, in seconds.
+const BUCKETS_S: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// The settler's metrics. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    pub(crate) leader: IntGauge,
+    pub(crate) token: IntGauge,
+    pub(crate) lease_margin_ms: IntGauge,
+    pub(crate) terms: IntCounter,
+    pub(crate) entries: IntCounter,
+    pub(crate) payments: IntCounter,
+    pub(crate) dead_letters: IntCounter,
+    pub(crate) stream_entries: IntGauge,
+    pub(crate) unacknowledged: IntGauge,
+    pub(crate) due_channels: IntGauge,
+    pub(crate) dead_kept: IntGauge,
+    pub(crate) closes_in_flight: IntGauge,
+    pub(crate) settled_units: IntCounter,
+    pub(crate) refunded_units: IntCounter,
+    pub(crate) store_errors: IntCounter,
+    pub(crate) lost_data: IntGauge,
+    pub(crate) page_seconds: Histogram,
+    renewals: IntCounterVec,
+    step_downs: IntCounterVec,
+    closes: IntCounterVec,
+    issuer_seconds: HistogramVec,
+}
+
+impl Metrics {
+    /// Registers them.
+    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let gauge = |name: &str, help: &str| register(registry, IntGauge::new(full(name), help)?);
+        let counter = |name: &str, help: &str| register(registry, IntCounter::new(full(name), help)?);
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            register(registry, IntCounterVec::new(Opts::new(full(name), help), labels)?)
+        };
+        let seconds =
+            |name: &str, help: &str| HistogramOpts::new(full(name), help).buckets(BUCKETS_S.to_vec());
+        Ok(Self {
+            leader: gauge("leader", "1 while this process leads.")?,
+            token: gauge("fencing_token", "The token that this process leads under; 0 while it does not.")?,
+            lease_margin_ms: gauge(
+                "lease_margin_ms",
+                "Milliseconds that were left of the lease when it was last renewed.",
+            )?,
+            terms: counter("terms_total", "Times that this process began to lead.")?,
+            entries: counter("entries_total", "Stream entries read and put into the books.")?,
+            payments: counter("payments_total", "Payments in these entries.")?,
+            dead_letters: counter("dead_letters_total", "Entries and closes given up on.")?,
+            stream_entries: gauge("stream_entries", "Entries in all streams: unread or unacknowledged.")?,
+            unacknowledged: gauge("unacknowledged_entries", "Entries read and not yet acknowledged.")?,
+            due_channels: gauge("due_channels", "Channels that wait for their time, come or not.")?,
+            dead_kept: gauge("dead_letters", "Dead letters that wait for a person.")?,
+            closes_in_flight: gauge("closes_in_flight", "Closes under way.")?,
+            settled_units: counter("settled_units_total", "Atomic units paid out on closed channels.")?,
+            refunded_units: counter("refunded_units_total", "Atomic units given back on closed channels.")?,
+            store_errors: counter(
+                "store_errors_total",
+                "Calls of the leader that Redis did not answer well.",
+            )?,
+            lost_data: gauge(
+                "redis_lost_data",
+                "1 while Redis is known to have lost what it had acknowledged.",
+            )?,
+            page_seconds: register(
+                registry,
+                Histogram::with_opts(seconds(
+                    "page_seconds",
+                    "Seconds to put one page of entries into the books.",
+                ))?,
+            )?,
+            renewals: counters("lease_renewals_total", "Renewals of the lease by outcome.", &["outcome"])?,
+            step_downs: counters("step_downs_total", "Ends of leadership by reason.", &["reason"])?,
+            closes: counters(
+                "closes_total",
+                "Attempts to close by outcome and reason.",
+                &["outcome", "reason"],
+            )?,
+            issuer_seconds: register(
+                registry,
+                HistogramVec::new(
+                    seconds("issuer_seconds", "Seconds until the issuer answered a settlement, by outcome."),
+                    &["outcome"],
+                )?,
+            )?,
+        })
+    }
+
+    /// Counts a renewal: `renewed`, `lost` or `error`.
+    pub(crate) fn renewal(&self, outcome: &str) {
+        self.renewals.with_label_values(&[outcome]).inc();
+    }
+
+    /// Counts the end of a leadership.
+    pub(crate) fn step_down(&self, reason: &str) {
+        self.step_downs.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts an attempt to close.
+    pub(crate) fn close(&self, outcome: &str, reason: &str) {
+        self.closes.with_label_values(&[outcome, reason]).inc();
+    }
+
+    /// Notes an answer of the issuer: `receipt`, `refused` or `unavailable`.
+    pub(crate) fn issuer(&self, outcome: &str, took: Duration) {
+        self.issuer_seconds.with_label_values(&[outcome]).observe(took.as_secs_f64());
+    }
+}
+
+fn full(name: &str) -> String {
+    format!("millrace_settler_{name}")
+}
+
+fn register<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+/// A gauge's value, which is signed; nothing that is counted here gets near its end.
+pub(crate) fn gauge_value(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,66 @@
+//! The admin listener's routes: the common ones, and `GET /status` with who leads.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use prometheus::Registry;
+use serde::Serialize;
+use service::admin::Readiness;
+use service::body::Json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+
+/// Body of `/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct StatusAnswer {
+    leader: bool,
+    holder: String,
+    token: Option<u64>,
+    lease_remaining_ms: Option<u64>,
+}
+
+/// The admin listener, bound and not yet served.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    pub(crate) listener: TcpListener,
+    pub(crate) registry: Registry,
+    pub(crate) readiness: Readiness,
+}
+
+impl Admin {
+    /// Serves `/livez`, `/readyz`, `/metrics` and `/status` until `shutdown`.
+    pub(crate) async fn serve(self, app: Arc<App>, shutdown: CancellationToken) {
+        let http = app.config.http.clone();
+        let router = service::admin::router(self.readiness, self.registry)
+            .merge(Router::new().route("/status", get(async move || Json(status(&app)))));
+        service::http::serve(self.listener, router, &http, shutdown).await;
+    }
+}
+
+fn status(app: &App) -> StatusAnswer {
+    let leading = app.post.token();
+    StatusAnswer {
+        leader: leading.is_some(),
+        holder: app.holder.clone(),
+        token: leading.map(|(token, _)| token),
+        lease_remaining_ms: leading.map(|(_, left)| left.as_millis().try_into().unwrap_or(u64::MAX)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standby_says_so() {
+        let answer =
+            StatusAnswer { leader: false, holder: "ab".to_owned(), token: None, lease_remaining_ms: None };
+        assert_eq!(
+            serde_json::to_string(&answer).expect("JSON"),
+            r#"{"leader":false,"holder":"ab","token":null,"lease_remaining_ms":null}"#
+        );
+    }
+}
