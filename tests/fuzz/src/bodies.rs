@@ -1,0 +1,109 @@
+//! What comes over HTTP: payments and batches from payers, requests to an issuer, answers of an issuer.
+
+use std::fmt::Debug;
+use std::sync::LazyLock;
+
+use common::channel::{CheckedTerms, Terms};
+use common::problem::Problem;
+use common::voucher::{Payment, Proof, VerifiedVoucher};
+use common::wire::{
+    self, Account, AccountRequest, CloseRequest, IssuerChannel, IssuerChannelPage, IssuerInfo, OpenRequest,
+    PaymentRequest, Receipt, RefundRequest, SettlementRequest,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use service::issuer_client::Books;
+
+use crate::seeds;
+
+/// More than this no batch may hold here.
+const BATCH_MAX: usize = 64;
+
+static CHANNEL: LazyLock<CheckedTerms> =
+    LazyLock::new(|| seeds::terms().check().expect("the seeds' terms are valid"));
+
+pub(crate) fn payment(data: &[u8]) {
+    let Ok(request) = wire::from_json::<PaymentRequest>(data) else { return };
+    reads_back(&request);
+    let Ok(payment) = Payment::try_from(request.clone()) else { return };
+    assert!(!payment.cumulative_amount.is_zero());
+    let Proof::Ed25519 { expires_at, signature } = payment.proof;
+    assert!(expires_at >= 0);
+    let stored = Proof::Ed25519 { expires_at, signature }.to_bytes();
+    assert_eq!(Proof::from_bytes(CHANNEL.terms().scheme, &stored), Ok(payment.proof.clone()));
+    // Whoever finds a signature for another amount than the seeds sign has broken more than a decoder.
+    if let Ok(verified) = VerifiedVoucher::verify(&CHANNEL, payment) {
+        assert!(
+            seeds::vouchers().contains(&(verified.cumulative_amount().units(), expires_at)),
+            "a forged voucher was taken: {request:?}"
+        );
+    }
+}
+
+pub(crate) fn batch(data: &[u8]) {
+    for lines in [false, true] {
+        let Some(elements) = relayer::split_batch(data, lines, BATCH_MAX) else { continue };
+        assert!(elements.len() <= BATCH_MAX);
+        assert!(elements.iter().map(|element| element.len()).sum::<usize>() <= data.len());
+        for element in elements {
+            assert!(!element.is_empty());
+            payment(element);
+        }
+    }
+}
+
+pub(crate) fn issuer_requests(data: &[u8]) {
+    if let Ok(open) = from_body::<OpenRequest>(data) {
+        check_terms(open.terms);
+    }
+    let _ = from_body::<SettlementRequest>(data);
+    let _ = from_body::<RefundRequest>(data);
+    let _ = from_body::<AccountRequest>(data);
+    let _ = from_body::<CloseRequest>(data);
+}
+
+pub(crate) fn issuer_answers(data: &[u8]) {
+    if let Ok(channel) = from_answer::<IssuerChannel>(data) {
+        check_terms(channel.terms);
+    }
+    if let Ok(receipt) = from_answer::<Receipt>(data) {
+        let _ = receipt.is_signed_by(&seeds::terms().issuer);
+    }
+    if let Ok(page) = from_answer::<IssuerChannelPage>(data) {
+        page.channels.into_iter().for_each(|channel| check_terms(channel.terms));
+    }
+    if let Ok(problem) = from_answer::<Problem>(data) {
+        let _ = format!("{problem:?}");
+    }
+    let _ = from_answer::<Account>(data);
+    let _ = from_answer::<IssuerInfo>(data);
+    let _ = from_answer::<Books>(data);
+}
+
+fn check_terms(terms: Terms) {
+    let id = terms.id();
+    if let Ok(checked) = terms.check() {
+        assert_eq!(checked.id(), id);
+        assert_eq!(checked.terms().id(), id);
+    }
+}
+
+fn from_body<T: DeserializeOwned + Serialize + PartialEq + Debug>(
+    data: &[u8],
+) -> Result<T, wire::InvalidJson> {
+    let value = wire::from_json::<T>(data)?;
+    reads_back(&value);
+    Ok(value)
+}
+
+/// As the client of an issuer reads an answer.
+fn from_answer<T: DeserializeOwned + Serialize + PartialEq + Debug>(data: &[u8]) -> serde_json::Result<T> {
+    let value = serde_json::from_slice::<T>(data)?;
+    reads_back(&value);
+    Ok(value)
+}
+
+fn reads_back<T: DeserializeOwned + Serialize + PartialEq + Debug>(value: &T) {
+    let json = serde_json::to_vec(value).expect("a body is JSON");
+    assert_eq!(&serde_json::from_slice::<T>(&json).expect("its own JSON"), value);
+}

@@ -1,0 +1,302 @@
+//! Valid input of every target, and input that is wrong in the ways that people get it wrong.
+
+use common::amount::Amount;
+use common::channel::{SchemeKind, Terms};
+use common::ids::{ChannelId, PublicKey, Signature};
+use common::message;
+use common::problem::{Code, Problem};
+use common::voucher::Proof;
+use common::wire::{
+    Account, AccountRequest, Balance, CloseRequest, IssuerChannel, IssuerChannelPage, IssuerInfo,
+    IssuerStatus, Latest, OpenRequest, Party, PaymentRequest, Receipt, RefundRequest, SettlementRequest,
+};
+use ed25519_dalek::SigningKey;
+use serde::Serialize;
+
+const FAR: i64 = 4_000_000_000;
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+fn public(seed: u8) -> PublicKey {
+    PublicKey::of(&key(seed))
+}
+
+fn sign(seed: u8, message: &[u8]) -> Signature {
+    Signature::of(&key(seed), message)
+}
+
+/// The one channel of all seeds.
+pub fn terms() -> Terms {
+    Terms {
+        issuer: public(1),
+        payer: public(2),
+        payer_authorizer: public(2),
+        payee: public(3),
+        asset: "usd".to_owned(),
+        capacity: Amount::new(1_000_000),
+        expires_at: FAR,
+        salt: 7,
+        scheme: SchemeKind::Ed25519,
+    }
+}
+
+/// Amount and expiry of every voucher that the channel's payer has signed.
+pub fn vouchers() -> [(u64, i64); 4] {
+    [(1, 0), (9_007_199_254_740_993, 0), (u64::MAX, 0), (5, FAR + 1)]
+}
+
+fn voucher((amount, expires_at): (u64, i64)) -> PaymentRequest {
+    let channel_id = terms().id();
+    let cumulative_amount = Amount::new(amount);
+    let signature = sign(2, &message::voucher(&channel_id, cumulative_amount, expires_at));
+    PaymentRequest { channel_id, cumulative_amount, expires_at, signature }
+}
+
+fn receipt() -> Receipt {
+    let (channel_id, settled_amount, refunded_amount) = (terms().id(), Amount::new(5), Amount::new(999_995));
+    let message = message::receipt(&channel_id, settled_amount, refunded_amount, true, 1_700_000_000_000);
+    Receipt {
+        channel_id,
+        settled_amount,
+        refunded_amount,
+        closed: true,
+        settled_at_ms: 1_700_000_000_000,
+        signature: sign(1, &message),
+    }
+}
+
+fn issuer_channel() -> IssuerChannel {
+    let latest = voucher((5, FAR + 1));
+    IssuerChannel {
+        channel_id: terms().id(),
+        terms: terms(),
+        status: IssuerStatus::Closed,
+        settled_amount: Amount::new(5),
+        refunded_amount: Amount::new(999_995),
+        settled: Some(Latest {
+            cumulative_amount: latest.cumulative_amount,
+            expires_at: latest.expires_at,
+            signature: latest.signature,
+        }),
+        receipt: Some(receipt()),
+        opened_at_ms: 1_690_000_000_000,
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a seed is JSON")
+}
+
+fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+/// The seeds of a target, in a fixed order.
+///
+/// # Panics
+/// There is no such target.
+pub fn of(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "amounts" => amounts(),
+        "batch" => batches(),
+        "config" => configs(),
+        "hot_state" => hot_states(),
+        "ids" => ids(),
+        "issuer_answers" => issuer_answers(),
+        "issuer_requests" => issuer_requests(),
+        "payment" => payments(),
+        "stream" => streams(),
+        _ => panic!("no seeds for {target}"),
+    }
+}
+
+fn amounts() -> Vec<Vec<u8>> {
+    texts(&[
+        "0",
+        "1",
+        "9007199254740993",
+        "18446744073709551615",
+        "18446744073709551616",
+        "00",
+        "-1",
+        "+1",
+        "1.0",
+        "1e3",
+        "\"5\"",
+        "00000000000000000005",
+        "18446744073709551615 ",
+        "99999999999999999999",
+        "١",
+        "",
+    ])
+}
+
+fn ids() -> Vec<Vec<u8>> {
+    let (id, key, signature) = (ChannelId([7; 32]), public(1), Signature([9; 64]));
+    let longer = format!("1{id}");
+    let zeros = ChannelId([0; 32]).to_string();
+    texts(&[
+        &id.to_string(),
+        &key.to_string(),
+        &signature.to_string(),
+        &longer,
+        &zeros,
+        "1",
+        "0OIl",
+        "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz",
+    ])
+}
+
+fn payments() -> Vec<Vec<u8>> {
+    let mut seeds: Vec<Vec<u8>> = vouchers().map(|signed| json(&voucher(signed))).to_vec();
+    let valid = String::from_utf8_lossy(&json(&voucher((1, 0)))).into_owned();
+    seeds.push(valid.replace("\"1\"", "1").into_bytes());
+    seeds.push(valid.replace("\"1\"", "\"0\"").into_bytes());
+    seeds.push(valid.replace("\"expires_at\":0", "\"expires_at\":-1").into_bytes());
+    seeds.push(valid.replace("\"expires_at\":0", "\"expires_at\":0,\"expires_at\":1").into_bytes());
+    seeds.push(valid.replace("channel_id", "ch\\u0061nnel_id").into_bytes());
+    seeds.push(valid.replace('}', ",\"note\":null}").into_bytes());
+    seeds.push(format!("{valid} {valid}").into_bytes());
+    seeds.extend(texts(&["{}", "[]", "null", "{\"channel_id\":{\"a\":[[[[[[[[]]]]]]]]}}", "{\"\u{0}\":1}"]));
+    seeds
+}
+
+fn batches() -> Vec<Vec<u8>> {
+    let one = String::from_utf8_lossy(&json(&voucher((1, 0)))).into_owned();
+    let deep = format!("[{}{}]", "[".repeat(140), "]".repeat(140));
+    let mut seeds = texts(&[
+        &format!("[{one},{one}]"),
+        &format!("{one}\n{one}\r\n\n{one}"),
+        &format!("[{one},5,\"x\",null,{{}}]"),
+        &format!(" \n[ {one} ] "),
+        &format!("[{one}"),
+        &format!("[{one},]"),
+        "[]",
+        "",
+        "\n\n",
+        "{}\n[]\nnull",
+        &deep,
+    ]);
+    seeds.push(b"{\"a\":\"\xff\"}\n{}".to_vec());
+    seeds.push(format!("[{}]", vec!["1"; 65].join(",")).into_bytes());
+    seeds
+}
+
+fn configs() -> Vec<Vec<u8>> {
+    let payee = public(3);
+    let full = format!(
+        "payee: {payee}\nissuer:\n  public_key: {payee}\nredis:\n  url: rediss://redis:6379/1\n  username: relayer\n  \
+         password: env:SECRET\n  partitions: 32\n  durability: always\nlimits:\n  per_channel_per_s: 50\n"
+    );
+    let settler = format!(
+        "payee_key: file:/run/secrets/payee\nissuer:\n  public_key: {payee}\npolicy:\n  owed_max: \"1000\"\n  idle_max_s: null\n"
+    );
+    let environment = format!("MILLRACE_RELAYER__LIMITS__PER_CHANNEL_PER_S=5\n{full}");
+    let text = "MILLRACE_SETTLER__PAYEE_KEY=env:KEY\nlease:\n  ttl_ms: 4000\n".to_owned();
+    texts(&[
+        &full,
+        &settler,
+        &environment,
+        &text,
+        "# nothing\n",
+        "listen: 0.0.0.0:8080\nhttp: {body_max_bytes: 1}\n",
+        "redis:\n  partitons: 8\n",
+        "a: &a [*a, *a]\n",
+        "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\n",
+        "redis: {url: 'redis://user:pass@h:1'}\n",
+        "batch_max: 1e3\nbatcher: {queue_max: 0x10}\n",
+        "---\n---\n",
+        "log:\n  filter: !!str info\n  format: |\n    json\n",
+        "drain_grace_ms: 18446744073709551616\n",
+    ])
+}
+
+fn hot_states() -> Vec<Vec<u8>> {
+    let proof = Proof::Ed25519 { expires_at: 0, signature: voucher((1, 0)).signature }.to_bytes();
+    let state = |letter: u8, amount: u64, proof: &[u8]| {
+        let amounts = [Amount::new(amount).to_lua(), Amount::MAX.to_lua()].concat();
+        [&[letter], amounts.as_bytes(), proof].concat()
+    };
+    vec![
+        state(b'O', 0, b""),
+        state(b'O', 1, &proof),
+        state(b'C', 9_007_199_254_740_993, &proof),
+        state(b'X', u64::MAX, &proof),
+        state(b'F', 5, &proof[..71]),
+        state(b'Z', 5, &proof),
+        state(b'O', 5, b"")[..40].to_vec(),
+        b"O99999999999999999999".to_vec(),
+    ]
+}
+
+fn issuer_requests() -> Vec<Vec<u8>> {
+    let id = terms().id();
+    let settlement = SettlementRequest {
+        cumulative_amount: Amount::new(5),
+        expires_at: 0,
+        signature: Some(voucher((1, 0)).signature),
+        close: true,
+        fencing_token: u64::MAX,
+        payee_signature: sign(3, &message::settle(&id, Amount::new(5), true, u64::MAX)),
+    };
+    let weak = Terms { payer_authorizer: PublicKey([0; 32]), ..terms() };
+    let odd = Terms { asset: "\u{1f4b0}\"".to_owned(), expires_at: i64::MIN, ..terms() };
+    let open = |terms: Terms| json(&OpenRequest { signature: sign(2, &message::open(&terms.id())), terms });
+    vec![
+        open(terms()),
+        open(weak),
+        open(odd),
+        json(&settlement),
+        json(&SettlementRequest { signature: None, ..settlement }),
+        json(&RefundRequest { signature: sign(2, &message::refund(&id)) }),
+        json(&AccountRequest { public_key: public(2) }),
+        json(&CloseRequest { requested_by: Party::Payee, signature: sign(3, &message::close_request(&id)) }),
+    ]
+}
+
+fn issuer_answers() -> Vec<Vec<u8>> {
+    let mut stale = Problem::new(Code::StaleFencingToken).detail("another leads").retry_after_s(1);
+    stale.highest_fencing_token = Some(u64::MAX);
+    let balance = Balance { asset: "usd".to_owned(), available: Amount::MAX, locked: Amount::ZERO };
+    let account = Account { public_key: public(3), balances: vec![balance], highest_fencing_token: 9 };
+    let page = IssuerChannelPage { channels: vec![issuer_channel()], next: Some(terms().id()) };
+    let unsettled = IssuerChannel { settled: None, receipt: None, ..issuer_channel() };
+    let mut seeds = vec![
+        json(&issuer_channel()),
+        json(&unsettled),
+        json(&page),
+        json(&receipt()),
+        json(&account),
+        json(&IssuerInfo { public_key: public(1), development: false }),
+        json(&stale),
+        json(&Problem::new(Code::StaleAmount)),
+    ];
+    seeds.extend(texts(&["<html>502</html>", "", "[]", "{\"code\":\"new_code\"}"]));
+    seeds
+}
+
+fn streams() -> Vec<Vec<u8>> {
+    let id = terms().id();
+    let proof = Proof::Ed25519 { expires_at: 0, signature: voucher((1, 0)).signature }.to_bytes();
+    let value = [Amount::new(5).to_lua().as_bytes(), &proof].concat();
+    let length = u8::try_from(value.len()).expect("short");
+    let bytes = [&[b'b', length][..], &value].concat();
+    let entry = |fields: &[u8]| [b"[1[2\"17-2\"", fields].concat();
+    let payment = [format!("\"{id}\"").as_bytes(), &bytes].concat();
+    vec![
+        entry(&[b"[2", payment.as_slice()].concat()),
+        entry(&[b"[4", payment.as_slice(), payment.as_slice()].concat()),
+        entry(&[b"[3", payment.as_slice()].concat()),
+        entry(b"[2\"a\"\"b\""),
+        entry(b"[2\"a\"\"00000000000000000005p\""),
+        entry(b"n"),
+        entry(b"[0"),
+        b"[2[1\"17-2\"[2\"nonsense\"[0".to_vec(),
+        b"[0".to_vec(),
+        b"n".to_vec(),
+        b"1700000000000-0".to_vec(),
+        b"18446744073709551616-1".to_vec(),
+    ]
+}

@@ -1,0 +1,109 @@
+//! HTTP as it comes over the wire: status, headers and bytes, for tests of what clients are promised.
+
+use common::problem::{CONTENT_TYPE, Problem};
+use reqwest::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, RETRY_AFTER};
+use reqwest::{Client, Method};
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// How long one request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A client that takes whatever comes. One a test: its connections live in the test's runtime.
+#[derive(Clone, Debug)]
+pub struct Http {
+    client: Client,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        let client = Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build();
+        Http { client: client.expect("a client without options that could be wrong") }
+    }
+}
+
+impl Http {
+    /// Sends a request without a body.
+    ///
+    /// # Panics
+    /// No answer comes.
+    pub async fn send(&self, method: Method, url: &str) -> Reply {
+        Reply::of(self.client.request(method, url)).await
+    }
+
+    /// `GET`.
+    ///
+    /// # Panics
+    /// No answer comes.
+    pub async fn get(&self, url: &str) -> Reply {
+        self.send(Method::GET, url).await
+    }
+
+    /// `POST` of bytes that call themselves JSON.
+    ///
+    /// # Panics
+    /// No answer comes.
+    pub async fn post(&self, url: &str, body: impl Into<Vec<u8>>) -> Reply {
+        self.post_as(url, "application/json", body).await
+    }
+
+    /// `POST` of bytes of this media type.
+    ///
+    /// # Panics
+    /// No answer comes.
+    pub async fn post_as(&self, url: &str, media_type: &str, body: impl Into<Vec<u8>>) -> Reply {
+        let request = self.client.post(url).header(CONTENT_TYPE_HEADER, media_type);
+        Reply::of(request.body(body.into())).await
+    }
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Its status.
+    pub status: u16,
+    /// Its media type.
+    pub content_type: Option<String>,
+    /// Its `Retry-After`.
+    pub retry_after: Option<String>,
+    /// Its body, which is always text here.
+    pub body: String,
+}
+
+impl Reply {
+    async fn of(request: reqwest::RequestBuilder) -> Reply {
+        let response = request.send().await.unwrap_or_else(|error| panic!("no answer: {error:?}"));
+        let header = |name| {
+            let value = response.headers().get(name)?;
+            Some(value.to_str().expect("headers of ours are ASCII").to_owned())
+        };
+        let (content_type, retry_after) = (header(CONTENT_TYPE_HEADER), header(RETRY_AFTER));
+        let status = response.status().as_u16();
+        let body = response.text().await.unwrap_or_else(|error| panic!("the answer breaks off: {error:?}"));
+        Reply { status, content_type, retry_after, body }
+    }
+
+    /// The body of a success.
+    ///
+    /// # Panics
+    /// It is none, or not of this form.
+    pub fn success<T: DeserializeOwned>(&self) -> T {
+        assert!((200..300).contains(&self.status), "no success: {self:?}");
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// The problem that an error carries.
+    ///
+    /// # Panics
+    /// It is no `application/problem+json` with this status, or the `Retry-After` in head and body differ.
+    pub fn problem(&self) -> Problem {
+        assert_eq!(self.content_type.as_deref(), Some(CONTENT_TYPE), "{self:?}");
+        let problem: Problem =
+            serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"));
+        assert_eq!(problem.status, self.status, "{self:?}");
+        assert_eq!(problem.type_uri, format!("urn:millrace:problem:{}", problem.code), "{self:?}");
+        assert_eq!(problem.title, problem.code.title(), "{self:?}");
+        assert_eq!(problem.retry_after_s.map(|s| s.to_string()), self.retry_after, "{self:?}");
+        problem
+    }
+}
