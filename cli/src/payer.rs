@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use common::amount::Amount;
-use common::channel::{Terms, usable_key};
+use common::channel::Terms;
 use common::ids::{ChannelId, PublicKey, Signature};
 use common::message;
-use common::scheme::verify_strict;
+use common::verify::{usable_key, verify_strict};
 use common::secret::{SecretError, read_signing_key};
 use common::wire::{CloseRequest, Latest, OpenRequest, Party, PaymentRequest};
 use ed25519_dalek::SigningKey;

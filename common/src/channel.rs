@@ -1,12 +1,12 @@
 //! A channel: its terms, the id that follows from them, and the one table of how its status may change.
 
-use ed25519_dalek::VerifyingKey;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::amount::Amount;
 use crate::ids::{ChannelId, PublicKey};
+use crate::verify::{UsableKey, usable_key};
 
 /// Longest asset name, in bytes.
 pub const ASSET_MAX_BYTES: usize = 64;
@@ -107,19 +107,13 @@ impl Terms {
 
 const USABLE_KEY: &str = "an Ed25519 public key that is not of small order";
 
-/// Decodes a public key, refusing what is no point of the curve or of small order: a signature of such a key can fit
-/// several messages.
-pub fn usable_key(key: &PublicKey) -> Option<VerifyingKey> {
-    VerifyingKey::from_bytes(key.as_bytes()).ok().filter(|key| !key.is_weak())
-}
-
 /// Terms that passed [`Terms::check`], with the id and the decoded key at hand: decoding costs as much as a third of a
 /// signature check, so it is done once a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedTerms {
     id: ChannelId,
     terms: Terms,
-    authorizer: VerifyingKey,
+    authorizer: UsableKey,
 }
 
 impl CheckedTerms {
@@ -134,7 +128,7 @@ impl CheckedTerms {
     }
 
     /// The decoded key of the payer authorizer.
-    pub fn authorizer(&self) -> &VerifyingKey {
+    pub fn authorizer(&self) -> &UsableKey {
         &self.authorizer
     }
 }

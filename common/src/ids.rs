@@ -8,6 +8,8 @@ use ed25519_dalek::{Signer, SigningKey};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::text::{Base58, FromText};
+
 /// A text that is not the base58 form of a value of the expected length.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected base58 of {expected_bytes} bytes{found}", found = .found_bytes.map(|n| format!(", found {n} bytes")).unwrap_or_default())]
@@ -18,8 +20,18 @@ pub struct InvalidId {
     pub found_bytes: Option<usize>,
 }
 
+impl InvalidId {
+    /// Why `text` is not the base58 form of `expected_bytes` bytes.
+    fn of(text: &str, expected_bytes: usize) -> Self {
+        // A much longer text is not decoded: the work grows with the square of its length.
+        let decoded = (text.len() <= expected_bytes.saturating_mul(2)).then(|| bs58::decode(text).into_vec().ok());
+        let found_bytes = decoded.flatten().map(|bytes| bytes.len()).filter(|found| *found != expected_bytes);
+        InvalidId { expected_bytes, found_bytes }
+    }
+}
+
 macro_rules! base58_bytes {
-    ($(#[$doc:meta])* $name:ident, $len:literal) => {
+    ($(#[$doc:meta])* $name:ident, $len:literal, $max:ident, $encode:ident, $decode:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(pub [u8; $len]);
@@ -34,9 +46,18 @@ macro_rules! base58_bytes {
             }
         }
 
+        impl $name {
+            /// The base58 text.
+            pub fn text(&self) -> Base58<{ five8::$max }> {
+                let mut characters = [0; five8::$max];
+                let length = five8::$encode(&self.0, &mut characters);
+                Base58::new(characters, length)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&bs58::encode(&self.0).into_string())
+                f.write_str(&self.text())
             }
         }
 
@@ -50,30 +71,23 @@ macro_rules! base58_bytes {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                let invalid = |found_bytes| InvalidId { expected_bytes: $len, found_bytes };
-                // A longer text cannot be a value of this length; refusing it early bounds the decoder's work.
-                if text.len() > $len * 2 {
-                    return Err(invalid(None));
+                let mut raw = [0; $len];
+                match five8::$decode(text, &mut raw) {
+                    Ok(()) => Ok(Self(raw)),
+                    Err(_) => Err(InvalidId::of(text, $len)),
                 }
-                let mut raw = [0u8; $len * 2];
-                let length = bs58::decode(text).onto(raw.as_mut_slice()).map_err(|_| invalid(None))?;
-                raw.get(..length)
-                    .and_then(|bytes| <[u8; $len]>::try_from(bytes).ok())
-                    .map(Self)
-                    .ok_or_else(|| invalid(Some(length)))
             }
         }
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                serializer.serialize_str(&self.text())
             }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_str(FromText::VISITOR)
             }
         }
 
@@ -95,15 +109,15 @@ macro_rules! base58_bytes {
 
 base58_bytes!(
     /// An Ed25519 public key, not yet checked to be a point on the curve.
-    PublicKey, 32
+    PublicKey, 32, BASE58_ENCODED_32_MAX_LEN, encode_32, decode_32
 );
 base58_bytes!(
     /// The id of a channel: the SHA-256 of its terms (see [`crate::channel::Terms::id`]).
-    ChannelId, 32
+    ChannelId, 32, BASE58_ENCODED_32_MAX_LEN, encode_32, decode_32
 );
 base58_bytes!(
     /// An Ed25519 signature, not yet checked.
-    Signature, 64
+    Signature, 64, BASE58_ENCODED_64_MAX_LEN, encode_64, decode_64
 );
 
 impl PublicKey {

@@ -5,7 +5,8 @@
 //! Dependencies run one way, top to bottom.
 //!
 //! * [`ids`], [`amount`]: the raw values of the protocol and their one text form each.
-//! * [`message`]: the exact bytes that each party signs.
+//! * [`text`]: how JSON writes them, without copies.
+//! * [`message`]: the exact bytes that each party signs. [`verify`]: the one check of a signature.
 //! * [`channel`]: channel terms, their id, and the one table of status changes.
 //! * [`voucher`], [`scheme`]: how a payment proves an amount; [`voucher::VerifiedVoucher`] can only be built here.
 //! * [`wire`], [`problem`]: JSON bodies and error codes as they cross HTTP. No HTTP itself.
@@ -25,5 +26,7 @@ pub mod scheme;
 pub mod secret;
 pub mod store;
 pub mod telemetry;
+pub mod text;
+pub mod verify;
 pub mod voucher;
 pub mod wire;

@@ -5,8 +5,6 @@ mod ed25519;
 use crate::channel::{CheckedTerms, SchemeKind};
 use crate::voucher::{Payment, Unproven};
 
-pub use ed25519::verify_strict;
-
 /// A way to prove an amount. Pure: no clock, no store.
 pub trait Scheme: Send + Sync {
     /// Checks that `payment` proves its cumulative amount under `terms`.

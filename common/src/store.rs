@@ -127,6 +127,8 @@ struct Inner {
     pool: Pool,
     keys: Keys,
     durability: Durability,
+    /// Where partitions live on several servers.
+    is_cluster: bool,
     /// Who must have what was written before it counts; `None` where the primary's word is enough.
     replicas: Option<replicas::Replicas>,
     memory: preflight::Memory,

@@ -36,9 +36,17 @@ pub struct InvalidProof;
 impl Proof {
     /// The bytes kept in Redis: for `ed25519`, `i64le(expires_at) || signature[64]`.
     pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write_to(&mut bytes);
+        bytes
+    }
+
+    /// Appends what [`Proof::to_bytes`] gives.
+    pub fn write_to(&self, bytes: &mut Vec<u8>) {
         match self {
             Proof::Ed25519 { expires_at, signature } => {
-                [expires_at.to_le_bytes().as_slice(), signature.as_bytes()].concat()
+                bytes.extend(expires_at.to_le_bytes());
+                bytes.extend(signature.as_bytes());
             }
         }
     }

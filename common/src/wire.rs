@@ -9,6 +9,7 @@ use crate::channel::{Status, Terms};
 use crate::ids::{ChannelId, PublicKey, Signature};
 use crate::message;
 use crate::problem::Problem;
+use crate::verify::{usable_key, verify_strict};
 use crate::voucher::{Payment, Proof};
 
 /// A body that has not the documented form.
@@ -330,8 +331,7 @@ impl Receipt {
             self.closed,
             self.settled_at_ms,
         );
-        crate::channel::usable_key(issuer)
-            .is_some_and(|key| crate::scheme::verify_strict(&key, &message, &self.signature))
+        usable_key(issuer).is_some_and(|key| verify_strict(&key, &message, &self.signature))
     }
 }
 

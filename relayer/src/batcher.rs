@@ -1,11 +1,12 @@
-//! Vouchers on their way into Redis. One that comes while its partition is idle is sent at once; those that come while
-//! a call is on its way go together in the next. Whoever sent a voucher may leave: it is recorded and counted all the
+//! Vouchers on their way into Redis. One that comes while its lane is idle is sent at once; those that come while a call
+//! is on its way go together in the next. Whoever sent a voucher may leave: it is recorded and counted all the
 //! same.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use common::ids::ChannelId;
 use common::store::accept::Verdict;
 use common::store::{Store, StoreError};
 use common::voucher::VerifiedVoucher;
@@ -24,13 +25,15 @@ use crate::readiness::Health;
 
 /// Where vouchers are recorded.
 pub(crate) trait Recorder: Send + Sync + 'static {
-    /// Number of partitions.
-    fn partitions(&self) -> u16;
+    /// See [`Store::lanes`].
+    fn lanes(&self) -> u16;
+
+    /// See [`Store::lane_of`].
+    fn lane_of(&self, id: &ChannelId) -> u16;
 
     /// See [`Store::accept`].
     fn accept(
         &self,
-        partition: u16,
         vouchers: &[VerifiedVoucher],
     ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send;
 
@@ -39,16 +42,19 @@ pub(crate) trait Recorder: Send + Sync + 'static {
 }
 
 impl Recorder for Store {
-    fn partitions(&self) -> u16 {
-        Store::partitions(self)
+    fn lanes(&self) -> u16 {
+        Store::lanes(self)
+    }
+
+    fn lane_of(&self, id: &ChannelId) -> u16 {
+        Store::lane_of(self, id)
     }
 
     fn accept(
         &self,
-        partition: u16,
         vouchers: &[VerifiedVoucher],
     ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send {
-        Store::accept(self, partition, vouchers)
+        Store::accept(self, vouchers)
     }
 
     fn report_lost(&self, detail: String) -> StoreError {
@@ -83,17 +89,18 @@ struct Waiting {
     since: Instant,
 }
 
-/// One queue a partition, each emptied by a task of its own.
+/// One queue a lane, each emptied by a task of its own.
 #[derive(Debug)]
-pub(crate) struct Batchers {
+pub(crate) struct Batchers<R = Store> {
+    recorder: Arc<R>,
     queues: Vec<mpsc::Sender<Waiting>>,
     stop: CancellationToken,
     workers: TaskTracker,
 }
 
-impl Batchers {
-    /// Starts a worker for each partition.
-    pub(crate) fn start<R: Recorder>(
+impl<R: Recorder> Batchers<R> {
+    /// Starts a worker for each lane.
+    pub(crate) fn start(
         config: &BatcherConfig,
         recorder: R,
         health: &Arc<Health>,
@@ -101,13 +108,13 @@ impl Batchers {
     ) -> Self {
         let (stop, workers) = (CancellationToken::new(), TaskTracker::new());
         let recorder = Arc::new(recorder);
-        let queues = (0..recorder.partitions())
-            .map(|partition| {
+        let queues = (0..recorder.lanes())
+            .map(|lane| {
                 let (sender, queue) = mpsc::channel(config.queue_max);
                 let worker = Worker {
-                    partition,
+                    lane,
                     recorder: Arc::clone(&recorder),
-                    calls_max: config.calls_in_flight_per_partition,
+                    calls_max: config.calls_in_flight_per_lane,
                     vouchers_max: config.vouchers_per_call_max,
                     health: Arc::clone(health),
                     metrics: Arc::clone(metrics),
@@ -117,7 +124,7 @@ impl Batchers {
             })
             .collect();
         workers.close();
-        Self { queues, stop, workers }
+        Self { recorder, queues, stop, workers }
     }
 
     /// Hands a job over; jobs of one channel are recorded in the order in which they are submitted.
@@ -125,11 +132,10 @@ impl Batchers {
     /// # Errors
     /// The queue is full or closed. The job is counted as ended.
     pub(crate) fn submit(&self, job: Job) -> Result<oneshot::Receiver<Answer>, Refusal> {
-        let partitions = u16::try_from(self.queues.len()).unwrap_or(u16::MAX);
-        let partition = job.voucher.channel_id().partition(partitions);
+        let lane = self.recorder.lane_of(job.voucher.channel_id());
         let (reply, answer) = oneshot::channel();
         let waiting = Waiting { job, reply, since: Instant::now() };
-        let refused = match self.queues.get(usize::from(partition)) {
+        let refused = match self.queues.get(usize::from(lane)) {
             Some(queue) => match queue.try_send(waiting) {
                 Ok(()) => return Ok(answer),
                 Err(mpsc::error::TrySendError::Full(waiting)) => {
@@ -152,7 +158,7 @@ impl Batchers {
 }
 
 struct Worker<R> {
-    partition: u16,
+    lane: u16,
     recorder: Arc<R>,
     calls_max: usize,
     vouchers_max: usize,
@@ -182,11 +188,11 @@ impl<R: Recorder> Worker<R> {
         }
     }
 
-    /// One panic must not end the partition.
+    /// One panic must not end the lane.
     async fn call_or_say_why_not(&self, gathered: Vec<Waiting>) {
         if AssertUnwindSafe(self.call(gathered)).catch_unwind().await.is_err() {
             // Tickets and replies are gone with it: whoever waits is told that the outcome is unknown.
-            tracing::error!(partition = self.partition, "a call to Redis panicked");
+            tracing::error!(lane = self.lane, "a call to Redis panicked");
         }
     }
 
@@ -198,7 +204,7 @@ impl<R: Recorder> Worker<R> {
             vouchers.push(job.voucher);
             rest.push((job.channel, job.ticket, reply, since));
         }
-        match self.recorder.accept(self.partition, &vouchers).await {
+        match self.recorder.accept(&vouchers).await {
             Ok(verdicts) => {
                 for ((voucher, verdict), (channel, ticket, reply, since)) in
                     vouchers.into_iter().zip(verdicts).zip(rest)

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use common::channel::usable_key;
+use common::verify::usable_key;
 use common::config::{Config as _, ConfigError, LogConfig, RedisConfig, positive};
 use common::ids::PublicKey;
 use schemars::JsonSchema;
@@ -70,21 +70,22 @@ impl Default for Config {
     }
 }
 
-/// How vouchers are gathered into calls to Redis: one waits only while a call of its partition is on its way.
+/// How vouchers are gathered into calls to Redis: one waits only while a call of its lane (a connection;
+/// in a cluster, a partition) is on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatcherConfig {
-    /// Calls that a partition may have on their way at once.
-    pub calls_in_flight_per_partition: usize,
+    /// Calls that a lane may have on their way at once.
+    pub calls_in_flight_per_lane: usize,
     /// Most vouchers in one call.
     pub vouchers_per_call_max: usize,
-    /// Most vouchers that wait for their call, by partition; more are refused as `overloaded`.
+    /// Most vouchers that wait for their call, by lane; more are refused as `overloaded`.
     pub queue_max: usize,
 }
 
 impl Default for BatcherConfig {
     fn default() -> Self {
-        Self { calls_in_flight_per_partition: 1, vouchers_per_call_max: 128, queue_max: 8_192 }
+        Self { calls_in_flight_per_lane: 1, vouchers_per_call_max: 128, queue_max: 8_192 }
     }
 }
 
@@ -174,7 +175,7 @@ impl common::config::Config for Config {
 
 impl BatcherConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        positive("batcher.calls_in_flight_per_partition", count(self.calls_in_flight_per_partition))?;
+        positive("batcher.calls_in_flight_per_lane", count(self.calls_in_flight_per_lane))?;
         positive("batcher.queue_max", count(self.queue_max))?;
         if !(1..=VOUCHERS_PER_CALL_LIMIT).contains(&self.vouchers_per_call_max) {
             let expected = format!("1 to {VOUCHERS_PER_CALL_LIMIT}");

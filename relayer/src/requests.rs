@@ -1,9 +1,9 @@
 //! What can be asked about one channel besides paying on it: where it stands, and that it be closed.
 
-use common::channel::{Status, usable_key};
+use common::channel::Status;
 use common::ids::ChannelId;
 use common::message;
-use common::scheme::verify_strict;
+use common::verify::{usable_key, verify_strict};
 use common::store::StoreError;
 use common::store::read::StoredChannel;
 use common::voucher::Unproven;

@@ -86,10 +86,14 @@ async fn accept_agrees_with_the_model_on_random_batches() {
     let (_redis, store) = fresh().await;
     for seed in 0..60 {
         let mut rng = StdRng::seed_from_u64(seed);
-        let partition = rng.random_range(0..store.partitions());
+        // Up to three partitions that one call may touch.
+        let lane = rng.random_range(0..store.lanes());
+        let of_lane: Vec<u16> = (lane..store.partitions()).step_by(usize::from(store.lanes())).collect();
+        let partitions: Vec<u16> = of_lane.sample(&mut rng, 3).copied().collect();
         let mut model = Model::default();
         let mut channels = Vec::new();
-        for _ in 0..rng.random_range(1..5) {
+        for _ in 0..rng.random_range(1..7) {
+            let partition = *partitions.choose(&mut rng).expect("not empty");
             let channel = TestChannel::in_partition(&store, partition, interesting_amount(&mut rng));
             // One in five stays unknown to Redis.
             if rng.random_range(0..5) > 0 {
@@ -99,7 +103,11 @@ async fn accept_agrees_with_the_model_on_random_batches() {
             }
             channels.push(channel);
         }
-        let from = store.entries(partition, EntryId::ZERO, 100_000).await.expect("readable").len();
+        let mut from = HashMap::new();
+        for partition in &partitions {
+            let entries = store.entries(*partition, EntryId::ZERO, 100_000).await.expect("readable");
+            from.insert(*partition, entries.len());
+        }
         for _ in 0..30 {
             let batch: Vec<VerifiedVoucher> = (0..rng.random_range(1..9))
                 .map(|_| {
@@ -110,21 +118,57 @@ async fn accept_agrees_with_the_model_on_random_batches() {
                 })
                 .collect();
             let expected: Vec<Verdict> = batch.iter().map(|voucher| model.accept(voucher)).collect();
-            let verdicts = store.accept(partition, &batch).await.expect("Redis answers");
+            let verdicts = store.accept(&batch).await.expect("Redis answers");
             assert_eq!(verdicts, expected, "seed {seed}: {batch:?}");
         }
         for (id, (amount, ..)) in &model.channels {
             assert_eq!(latest(&store, id).await, *amount, "seed {seed}");
         }
-        // Every accepted payment is in the stream once, in order; nothing else is.
-        let entries = store.entries(partition, EntryId::ZERO, 100_000).await.expect("readable");
-        let recorded: Vec<(ChannelId, Amount)> = entries[from..]
-            .iter()
-            .flat_map(|entry| entry.payments.clone().expect("written by accept"))
-            .map(|payment| (payment.channel_id, payment.amount))
-            .collect();
-        assert_eq!(recorded, model.recorded, "seed {seed}");
+        // Every accepted payment is in its partition's stream once, in order; nothing else is.
+        for (partition, from) in from {
+            let entries = store.entries(partition, EntryId::ZERO, 100_000).await.expect("readable");
+            let recorded: Vec<(ChannelId, Amount)> = entries[from..]
+                .iter()
+                .flat_map(|entry| entry.payments.clone().expect("written by accept"))
+                .map(|payment| (payment.channel_id, payment.amount))
+                .collect();
+            let of_partition = |(id, _): &&(ChannelId, Amount)| store.partition_of(id) == partition;
+            let expected: Vec<_> = model.recorded.iter().filter(of_partition).copied().collect();
+            assert_eq!(recorded, expected, "seed {seed}, partition {partition}");
+        }
     }
+}
+
+/// Two channels that one call may pay from, in different partitions.
+async fn two_partitions_of_a_lane(store: &Store) -> [TestChannel; 2] {
+    let channels = [0, store.lanes()].map(|partition| TestChannel::in_partition(store, partition, 100));
+    for channel in &channels {
+        channel.register(store).await.expect("registered");
+    }
+    channels
+}
+
+#[tokio::test]
+async fn a_loss_in_one_partition_stops_the_whole_call() {
+    let (redis, store) = fresh().await;
+    let [kept, lost] = two_partitions_of_a_lane(&store).await;
+    store.accept(&[kept.voucher(1), lost.voucher(1)]).await.expect("Redis answers");
+    redis.command(&["DEL", &store.keys().seq(store.lanes())]).await;
+    let before = redis.dump().await;
+    let answer = store.accept(&[kept.voucher(2), lost.voucher(2)]).await;
+    let Err(StoreError::LostData { detail }) = &answer else { panic!("{answer:?}") };
+    assert!(detail.contains(&store.lanes().to_string()), "names the partition: {detail}");
+    assert_eq!(redis.dump().await, before, "nothing was written");
+}
+
+#[tokio::test]
+async fn vouchers_of_different_lanes_do_not_go_in_one_call() {
+    let (redis, store) = fresh().await;
+    let [a, b] = [0, 1].map(|partition| TestChannel::in_partition(&store, partition, 100));
+    let before = redis.dump().await;
+    let answer = store.accept(&[a.voucher(1), b.voucher(1)]).await;
+    assert!(matches!(answer, Err(StoreError::Corrupt { .. })), "{answer:?}");
+    assert_eq!(redis.dump().await, before, "nothing was sent");
 }
 
 #[tokio::test]
@@ -134,11 +178,11 @@ async fn two_to_the_53_plus_one_is_more_than_two_to_the_53() {
     channel.register(&store).await.expect("registered");
     let partition = store.partition_of(&channel.id());
     for amount in [TWO_53, TWO_53 + 1, TWO_53 + 2, u64::MAX - 1, u64::MAX] {
-        let verdicts = store.accept(partition, &[channel.voucher(amount)]).await.expect("Redis answers");
+        let verdicts = store.accept(&[channel.voucher(amount)]).await.expect("Redis answers");
         assert_eq!(verdicts, [Verdict::Accepted], "{amount}");
         assert_eq!(latest(&store, &channel.id()).await, Amount::new(amount));
     }
-    let verdicts = store.accept(partition, &[channel.voucher(TWO_53)]).await.expect("Redis answers");
+    let verdicts = store.accept(&[channel.voucher(TWO_53)]).await.expect("Redis answers");
     assert!(matches!(verdicts.as_slice(), [Verdict::Stale(latest)] if latest.amount == Amount::MAX));
 }
 
@@ -150,7 +194,7 @@ async fn capacity_is_exact_at_the_top_of_the_range() {
         channel.register(&store).await.expect("registered");
         let partition = store.partition_of(&channel.id());
         let batch = [channel.voucher(capacity + 1), channel.voucher(capacity)];
-        let verdicts = store.accept(partition, &batch).await.expect("Redis answers");
+        let verdicts = store.accept(&batch).await.expect("Redis answers");
         assert_eq!(verdicts, [Verdict::OverCapacity, Verdict::Accepted], "{capacity}");
     }
 }
@@ -162,14 +206,14 @@ async fn the_same_voucher_is_recorded_once() {
     channel.register(&store).await.expect("registered");
     let partition = store.partition_of(&channel.id());
     for expected in [Verdict::Accepted, Verdict::Duplicate, Verdict::Duplicate] {
-        let verdicts = store.accept(partition, &[channel.voucher(5)]).await.expect("Redis answers");
+        let verdicts = store.accept(&[channel.voucher(5)]).await.expect("Redis answers");
         assert_eq!(verdicts, [expected]);
     }
     let entries = store.entries(partition, EntryId::ZERO, 10).await.expect("readable");
     assert_eq!(entries.len(), 1);
     // The same amount in another voucher is not the same payment.
     let other = channel.voucher_until(5, tests::channel::FAR_FUTURE_S);
-    let verdicts = store.accept(partition, &[other]).await.expect("Redis answers");
+    let verdicts = store.accept(&[other]).await.expect("Redis answers");
     assert!(matches!(verdicts.as_slice(), [Verdict::Stale(_)]), "{verdicts:?}");
 }
 
@@ -179,11 +223,11 @@ async fn a_rejected_call_writes_nothing() {
     let channel = TestChannel::new(100);
     channel.register(&store).await.expect("registered");
     let partition = store.partition_of(&channel.id());
-    store.accept(partition, &[channel.voucher(50)]).await.expect("accepted");
+    store.accept(&[channel.voucher(50)]).await.expect("accepted");
     let before = redis.dump().await;
     let stranger = TestChannel::in_partition(&store, partition, 100);
     let batch = [channel.voucher(50), channel.voucher(49), channel.voucher(101), stranger.voucher(1)];
-    store.accept(partition, &batch).await.expect("Redis answers");
+    store.accept(&batch).await.expect("Redis answers");
     assert_eq!(redis.dump().await, before);
 }
 
@@ -193,7 +237,7 @@ async fn registering_again_does_not_take_a_channel_back_to_its_start() {
     let channel = TestChannel::new(100);
     for _ in 0..2 {
         channel.register(&store).await.expect("registered");
-        store.accept(store.partition_of(&channel.id()), &[channel.voucher(7)]).await.expect("Redis answers");
+        store.accept(&[channel.voucher(7)]).await.expect("Redis answers");
     }
     assert_eq!(latest(&store, &channel.id()).await, Amount::new(7));
 }
@@ -209,7 +253,7 @@ async fn a_channel_starts_from_what_its_issuer_has_paid() {
         .expect("registered");
     let partition = store.partition_of(&channel.id());
     let batch = [channel.voucher(39), settled, channel.voucher(41)];
-    let verdicts = store.accept(partition, &batch).await.expect("Redis answers");
+    let verdicts = store.accept(&batch).await.expect("Redis answers");
     assert!(matches!(verdicts.as_slice(), [Verdict::Stale(_), Verdict::Duplicate, Verdict::Accepted]));
 }
 
@@ -219,9 +263,9 @@ async fn after_redis_lost_its_data_an_old_voucher_is_not_taken_as_new() {
     let channel = TestChannel::new(100);
     channel.register(&store).await.expect("registered");
     let partition = store.partition_of(&channel.id());
-    store.accept(partition, &[channel.voucher(50)]).await.expect("accepted");
+    store.accept(&[channel.voucher(50)]).await.expect("accepted");
     redis.flush_all().await;
-    let replay = store.accept(partition, &[channel.voucher(10)]).await;
+    let replay = store.accept(&[channel.voucher(10)]).await;
     assert!(matches!(replay, Err(StoreError::LostData { .. })), "{replay:?}");
     // Nor may the channel be made known again as if it had never paid, here or in a partition not seen so far.
     assert!(matches!(channel.register(&store).await, Err(StoreError::LostData { .. })));
@@ -288,7 +332,7 @@ impl Writer {
     /// The accept of this project.
     async fn accept(self, voucher: VerifiedVoucher) -> bool {
         let partition = self.store.partition_of(voucher.channel_id());
-        let verdicts = self.store.accept(partition, &[voucher]).await.expect("Redis answers");
+        let verdicts = self.store.accept(&[voucher]).await.expect("Redis answers");
         verdicts == [Verdict::Accepted]
     }
 

@@ -277,7 +277,7 @@ async fn record(store: &Store, channel: &Channel, from: u64, to: u64) {
     for amount in from..=to {
         let payment = Payment::try_from(channel.voucher(amount)).expect("a payment");
         let voucher = VerifiedVoucher::verify(&terms, payment).expect("signed by the payer");
-        store.accept(partition, &[voucher]).await.expect("accepted");
+        store.accept(&[voucher]).await.expect("accepted");
     }
 }
 

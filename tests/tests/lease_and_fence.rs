@@ -36,7 +36,7 @@ impl Fixture {
         let channel = TestChannel::new(100);
         channel.register(&store).await.expect("registered");
         let partition = store.partition_of(&channel.id());
-        store.accept(partition, &[channel.voucher(7)]).await.expect("accepted");
+        store.accept(&[channel.voucher(7)]).await.expect("accepted");
         Fixture { redis, store, channel, partition }
     }
 
@@ -170,7 +170,7 @@ async fn a_leader_whose_redis_lost_its_count_takes_a_higher_token() {
 async fn what_a_predecessor_read_and_never_acknowledged_is_read_again_page_by_page() {
     let f = Fixture::new().await;
     for amount in 8..50 {
-        f.store.accept(f.partition, &[f.channel.voucher(amount)]).await.expect("accepted");
+        f.store.accept(&[f.channel.voucher(amount)]).await.expect("accepted");
     }
     let first = f.lead("a").await;
     let read = f.store.read_accepted(&first, f.partition, ReadFrom::New, 1_000).await.expect("read");
@@ -194,7 +194,7 @@ async fn what_a_predecessor_read_and_never_acknowledged_is_read_again_page_by_pa
 async fn only_what_is_acknowledged_is_trimmed() {
     let f = Fixture::new().await;
     for amount in 8..12 {
-        f.store.accept(f.partition, &[f.channel.voucher(amount)]).await.expect("accepted");
+        f.store.accept(&[f.channel.voucher(amount)]).await.expect("accepted");
     }
     let lease = f.lead("a").await;
     let read = f.store.read_accepted(&lease, f.partition, ReadFrom::New, 4).await.expect("read");
@@ -256,7 +256,7 @@ async fn a_close_pins_the_latest_voucher_and_stops_payments() {
     let pinned = f.store.begin_close(&lease, &id, 1, "idle").await.expect("begun").expect("known");
     assert_eq!((pinned.status, pinned.amount), (Status::Closing, Amount::new(7)));
     assert_eq!(pinned.proof, f.channel.voucher(7).proof().to_bytes());
-    let verdicts = f.store.accept(f.partition, &[f.channel.voucher(8)]).await.expect("Redis answers");
+    let verdicts = f.store.accept(&[f.channel.voucher(8)]).await.expect("Redis answers");
     assert!(format!("{verdicts:?}").contains("NotOpen(Closing"), "{verdicts:?}");
     // A leader that comes later gets the same voucher.
     assert_eq!(f.store.begin_close(&lease, &id, 2, "age").await, Ok(Some(pinned)));

@@ -1,10 +1,9 @@
 //! Vouchers made by other implementations of the same bytes: theirs are ours, ours are theirs.
 
 use common::amount::Amount;
-use common::channel::usable_key;
 use common::ids::{ChannelId, PublicKey, Signature};
 use common::message;
-use common::scheme::verify_strict;
+use common::verify::{usable_key, verify_strict};
 use ed25519_dalek::{Signer, SigningKey};
 use serde::Deserialize;
 

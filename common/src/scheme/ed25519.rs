@@ -1,11 +1,9 @@
 //! `ed25519`: each payment shows a voucher signed by the payer authorizer. One strict verification.
 
-use ed25519_dalek::VerifyingKey;
-
 use super::Scheme;
 use crate::channel::CheckedTerms;
-use crate::ids::Signature;
 use crate::message;
+use crate::verify::verify_strict;
 use crate::voucher::{Payment, Proof, Unproven};
 
 pub(super) struct Ed25519;
@@ -23,10 +21,4 @@ impl Scheme for Ed25519 {
             Err(Unproven::InvalidSignature)
         }
     }
-}
-
-/// The one signature check of Millrace, for vouchers and for everything else that is signed: Ed25519 as RFC 8032 has
-/// it, without cofactor, refusing keys and nonces of small order, so that whatever one party takes every other takes.
-pub fn verify_strict(key: &VerifyingKey, message: &[u8], signature: &Signature) -> bool {
-    key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature.as_bytes())).is_ok()
 }

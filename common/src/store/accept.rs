@@ -1,6 +1,6 @@
 //! What a relayer writes: channels it learns of, vouchers it accepts, closes it is asked for.
 
-use fred::types::Value;
+use fred::types::{Key, Value};
 
 use super::scripts::{ACCEPT, REGISTER_CHANNEL, REQUEST_CLOSE};
 use super::state::HEAD_LEN;
@@ -10,6 +10,12 @@ use crate::channel::{CheckedTerms, Status};
 use crate::ids::ChannelId;
 use crate::voucher::{Proof, VerifiedVoucher};
 use crate::wire::Party;
+
+/// Digits of an amount as Lua compares it.
+const AMOUNT_LEN: usize = 20;
+
+/// Bytes of an `ed25519` proof, the most common one: what to reserve.
+const PROOF_LEN: usize = 72;
 
 /// What the accept script said of one voucher.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,64 +46,113 @@ pub struct LatestStored {
     pub proof: Vec<u8>,
 }
 
+/// Vouchers of one partition that go in one call.
+struct Share {
+    partition: u16,
+    /// Where they stand among all vouchers of the call.
+    places: Vec<usize>,
+}
+
 impl Store {
-    /// Accepts vouchers of one partition in one call: each recorded only if it is above the latest amount of an open
-    /// channel and within its capacity. The answers come in the order of the vouchers.
+    /// Number of lanes. Vouchers of one lane can be recorded in one call: a lane is a connection, or, in a cluster,
+    /// where a call may touch one slot only, a partition.
+    pub fn lanes(&self) -> u16 {
+        if self.inner.is_cluster {
+            return self.partitions();
+        }
+        let connections = u16::try_from(self.inner.pool.clients().len()).unwrap_or(u16::MAX);
+        connections.clamp(1, self.partitions())
+    }
+
+    /// The lane of a channel: always the same.
+    pub fn lane_of(&self, id: &ChannelId) -> u16 {
+        self.partition_of(id).checked_rem(self.lanes()).unwrap_or(0)
+    }
+
+    /// Accepts vouchers of one lane in one call: each recorded only if it is above the latest amount of an open channel
+    /// and within its capacity. The answers come in the order of the vouchers.
     ///
     /// # Errors
     /// [`StoreError`]; after [`StoreError::OutcomeUnknown`] the same vouchers may be sent again.
-    pub async fn accept(
-        &self,
-        partition: u16,
-        vouchers: &[VerifiedVoucher],
-    ) -> Result<Vec<Verdict>, StoreError> {
+    pub async fn accept(&self, vouchers: &[VerifiedVoucher]) -> Result<Vec<Verdict>, StoreError> {
         self.refuse_after_loss()?;
-        let (keys, args) = self.accept_call(partition, vouchers)?;
-        let (answer, confirmed) = self.run_confirmed(&ACCEPT, partition, keys, args).await?;
+        let shares = self.shares(vouchers)?;
+        let Some(first) = shares.first() else { return Ok(Vec::new()) };
+        let (keys, args) = self.accept_call(&shares, vouchers);
+        let (answer, confirmed) = self.run_confirmed(&ACCEPT, first.partition, keys, args).await?;
         let odd = || StoreError::corrupt("accept.lua", "an answer of unknown form");
-        let mut results = answer.into_array().into_iter();
-        let head = results.next().ok_or_else(odd)?;
-        let Some(seq) = head.as_u64() else {
-            let found = results.next().and_then(|seq| seq.into_string());
-            return Err(self.lost_seq(partition, found));
-        };
+        let mut answer = answer.into_array().into_iter();
+        let letters = answer.next().ok_or_else(odd)?;
+        let letters = letters.as_bytes().ok_or_else(odd)?;
+        if letters == b"lost" {
+            let share = answer.next().and_then(|place| usize::try_from(place.as_u64()?).ok()?.checked_sub(1));
+            let share = share.and_then(|place| shares.get(place)).ok_or_else(odd)?;
+            return Err(self.lost_seq(share.partition, answer.next().and_then(|seq| seq.into_string())));
+        }
+        let mut seqs = Vec::with_capacity(shares.len());
+        for share in &shares {
+            seqs.push((share.partition, answer.next().and_then(|seq| seq.as_u64()).ok_or_else(odd)?));
+        }
         if !confirmed {
             // A failover may undo it. What is sent again is found recorded, and confirmed then.
             return Err(self.unconfirmed());
         }
-        self.inner.seen.saw_seq(partition, seq);
-        let verdicts: Vec<Verdict> =
-            results.map(|result| parse_verdict(&result).unwrap_or(Verdict::Unreadable)).collect();
-        if verdicts.len() == vouchers.len() { Ok(verdicts) } else { Err(odd()) }
+        for (partition, seq) in seqs {
+            self.inner.seen.saw_seq(partition, seq);
+        }
+        let places = shares.iter().flat_map(|share| &share.places);
+        let mut verdicts = vec![Verdict::Unreadable; vouchers.len()];
+        for (place, letter) in places.zip(letters) {
+            let verdict = match letter {
+                b'A' => Verdict::Accepted,
+                b'D' => Verdict::Duplicate,
+                b'M' => Verdict::OverCapacity,
+                b'U' => Verdict::UnknownChannel,
+                letter => refused(*letter, &answer.next().ok_or_else(odd)?).unwrap_or(Verdict::Unreadable),
+            };
+            *verdicts.get_mut(*place).ok_or_else(odd)? = verdict;
+        }
+        if letters.len() == vouchers.len() { Ok(verdicts) } else { Err(odd()) }
     }
 
-    fn accept_call(
-        &self,
-        partition: u16,
-        vouchers: &[VerifiedVoucher],
-    ) -> Result<(Vec<String>, Vec<Value>), StoreError> {
-        let mut keys = vec![self.keys().seq(partition), self.keys().accepted(partition)];
-        let mut channels: Vec<&ChannelId> = Vec::with_capacity(vouchers.len());
-        let mut positions = std::collections::HashMap::with_capacity(vouchers.len());
-        let mut args: Vec<Value> = Vec::with_capacity(vouchers.len().saturating_mul(4).saturating_add(1));
-        args.push(Value::from(self.inner.seen.seq(partition).to_string()));
-        for voucher in vouchers {
-            let id = voucher.channel_id();
-            if self.partition_of(id) != partition {
-                // Sending it would break the rule that a script touches one slot.
-                return Err(StoreError::corrupt("accept.lua", "a voucher of another partition"));
+    /// Sorts vouchers by partition. Those of one channel keep their order.
+    fn shares(&self, vouchers: &[VerifiedVoucher]) -> Result<Vec<Share>, StoreError> {
+        let mut shares: Vec<Share> = Vec::new();
+        let lane = vouchers.first().map(|voucher| self.lane_of(voucher.channel_id()));
+        for (place, voucher) in vouchers.iter().enumerate() {
+            if Some(self.lane_of(voucher.channel_id())) != lane {
+                // It may belong to another server, and calls on other connections would overtake it.
+                return Err(StoreError::corrupt("accept.lua", "a voucher of another lane"));
             }
-            let position = *positions.entry(id).or_insert_with(|| {
-                channels.push(id);
-                channels.len()
-            });
-            args.push(Value::from(position.to_string()));
-            args.push(Value::from(id.to_string()));
-            args.push(Value::from(voucher.cumulative_amount().to_lua()));
-            args.push(Value::Bytes(voucher.proof().to_bytes().into()));
+            let partition = self.partition_of(voucher.channel_id());
+            match shares.iter_mut().find(|share| share.partition == partition) {
+                Some(share) => share.places.push(place),
+                None => shares.push(Share { partition, places: vec![place] }),
+            }
         }
-        keys.extend(channels.into_iter().map(|id| self.keys().state(id)));
-        Ok((keys, args))
+        Ok(shares)
+    }
+
+    fn accept_call(&self, shares: &[Share], vouchers: &[VerifiedVoucher]) -> (Vec<Key>, Vec<Value>) {
+        let names = self.keys();
+        let count = |n: usize| Value::from(n.to_string());
+        let mut keys: Vec<Key> = shares.iter().map(|share| names.seq(share.partition).into()).collect();
+        let mut args = vec![count(shares.len())];
+        for share in shares {
+            args.push(self.inner.seen.seq(share.partition).to_string().into());
+            args.push(count(share.places.len()));
+            args.push(count(names.state_prefix(share.partition).len().saturating_add(1)));
+        }
+        let in_order = shares.iter().flat_map(|share| &share.places).filter_map(|place| vouchers.get(*place));
+        for voucher in in_order {
+            keys.push(names.state(voucher.channel_id()).into());
+            let mut record = Vec::with_capacity(AMOUNT_LEN.saturating_add(PROOF_LEN));
+            record.extend(voucher.cumulative_amount().to_lua().as_bytes());
+            voucher.proof().write_to(&mut record);
+            args.push(Value::Bytes(record.into()));
+        }
+        keys.extend(shares.iter().map(|share| Key::from(names.accepted(share.partition))));
+        (keys, args)
     }
 
     /// Makes a channel known to Redis, starting from what its issuer has already paid on it. Changes nothing if it is
@@ -117,7 +172,7 @@ impl Store {
         let id = terms.id();
         let partition = self.partition_of(&id);
         let keys = self.keys();
-        let keys = vec![keys.seq(partition), keys.state(&id), keys.channel(&id), keys.due(partition)];
+        let keys = [keys.seq(partition), keys.state(&id), keys.channel(&id), keys.due(partition)];
         let json = serde_json::to_string(terms.terms())
             .map_err(|error| StoreError::corrupt("terms", error.to_string()))?;
         let (amount, proof) = match settled {
@@ -133,7 +188,7 @@ impl Store {
             json.into(),
             due_at_ms.to_string().into(),
         ];
-        let (answer, confirmed) = self.run_confirmed(&REGISTER_CHANNEL, partition, keys, args).await?;
+        let (answer, confirmed) = self.run_confirmed(&REGISTER_CHANNEL, partition, keys.map(Key::from).into(), args).await?;
         let mut words = answer.into_array().into_iter().map(|word| word.into_string().unwrap_or_default());
         match words.next().as_deref() {
             Some("lost") => Err(self.lost_seq(partition, words.next())),
@@ -175,21 +230,15 @@ impl Store {
     }
 }
 
-fn parse_verdict(result: &Value) -> Option<Verdict> {
-    let (letter, rest) = result.as_bytes()?.split_first()?;
-    let latest = || {
-        let (amount, proof) = rest.split_at_checked(20)?;
-        Some(LatestStored { amount: Amount::from_lua(amount).ok()?, proof: proof.to_vec() })
-    };
+/// Of a voucher that meets another state than it needs: what that state is.
+fn refused(letter: u8, detail: &Value) -> Option<Verdict> {
+    let (amount, proof) = detail.as_bytes()?.split_at_checked(AMOUNT_LEN)?;
+    let latest = LatestStored { amount: Amount::from_lua(amount).ok()?, proof: proof.to_vec() };
     match letter {
-        b'A' => Some(Verdict::Accepted),
-        b'D' => Some(Verdict::Duplicate),
-        b'M' => Some(Verdict::OverCapacity),
-        b'U' => Some(Verdict::UnknownChannel),
-        b'S' => Some(Verdict::Stale(latest()?)),
-        letter => Some(Verdict::NotOpen(Status::from_letter(*letter)?, latest()?)),
+        b'S' => Some(Verdict::Stale(latest)),
+        letter => Some(Verdict::NotOpen(Status::from_letter(letter)?, latest)),
     }
 }
 
 // The state's head and the script's answers must agree on where the proof starts.
-const _: () = assert!(HEAD_LEN == 1 + 20 + 20);
+const _: () = assert!(HEAD_LEN == 1 + AMOUNT_LEN + AMOUNT_LEN);

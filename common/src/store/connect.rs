@@ -36,18 +36,14 @@ impl Store {
             .build_pool(config.connections.into())
             .map_err(|error| ConfigError::invalid("redis.url", error.to_string()))?;
         pool.connect();
-        let is_cluster = config.url.contains("-cluster:");
         // Half of the time that an answer may take: the other half is for the way there and back.
         let within = Duration::from_millis((config.command_timeout_ms / 2).max(1));
         let inner = Arc::new(Inner {
             pool,
             keys: Keys::new(&config.prefix, config.partitions),
             durability: config.durability,
-            replicas: (config.replicas_min > 0).then_some(Replicas {
-                min: config.replicas_min,
-                within,
-                is_cluster,
-            }),
+            is_cluster: config.url.contains("-cluster:"),
+            replicas: (config.replicas_min > 0).then_some(Replicas { min: config.replicas_min, within }),
             memory: Memory::new(config.memory_high_percent, config.memory_low_percent),
             seen: Seen::new(config.partitions),
         });

@@ -31,7 +31,14 @@ impl Keys {
 
     /// String: the hot state of a channel (see [`super::state::HotState`]).
     pub fn state(&self, id: &ChannelId) -> String {
-        self.in_partition(id.partition(self.partitions), &format!("state:{id}"))
+        let mut key = self.state_prefix(id.partition(self.partitions));
+        key.push_str(&id.text());
+        key
+    }
+
+    /// What every hot state of a partition starts with; the channel's id follows.
+    pub fn state_prefix(&self, partition: u16) -> String {
+        self.in_partition(partition, "state:")
     }
 
     /// Hash: terms, times, closing data and receipt of a channel.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fred::clients::Client;
 use fred::error::Error as RedisError;
 use fred::interfaces::{ClientLike, KeysInterface};
-use fred::types::{ClusterHash, CustomCommand, Value};
+use fred::types::{ClusterHash, CustomCommand, Key, Value};
 
 use super::scripts::Script;
 use super::{Store, StoreError};
@@ -16,8 +16,6 @@ use super::{Store, StoreError};
 pub(super) struct Replicas {
     pub(super) min: u16,
     pub(super) within: Duration,
-    /// Where partitions live on several servers.
-    pub(super) is_cluster: bool,
 }
 
 impl Replicas {
@@ -38,7 +36,7 @@ impl Store {
         &self,
         script: &Script,
         partition: u16,
-        keys: Vec<String>,
+        keys: Vec<Key>,
         args: Vec<Value>,
     ) -> Result<(Value, bool), StoreError> {
         let client = self.client(partition)?;
@@ -80,7 +78,7 @@ impl Store {
     pub(super) async fn confirm_all(&self) -> Result<bool, StoreError> {
         match self.inner.replicas {
             None => Ok(true),
-            Some(replicas) if replicas.is_cluster => Ok(false),
+            Some(_) if self.inner.is_cluster => Ok(false),
             Some(_) => match self.confirm(self.client(0)?, &self.keys().seq(0)).await {
                 Ok(()) => Ok(true),
                 Err(StoreError::OutcomeUnknown { .. }) => Ok(false),

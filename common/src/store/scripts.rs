@@ -3,7 +3,7 @@
 use fred::clients::Client;
 use fred::error::Error as RedisError;
 use fred::interfaces::LuaInterface;
-use fred::types::Value;
+use fred::types::{Key, Value};
 use fred::util::sha1_hash;
 use std::sync::LazyLock;
 
@@ -89,9 +89,11 @@ impl Script {
     pub async fn run(
         &self,
         client: &Client,
-        keys: Vec<String>,
+        keys: Vec<impl Into<Key>>,
         args: Vec<Value>,
     ) -> Result<Value, RedisError> {
+        // Keys and values share their bytes when they are cloned.
+        let keys: Vec<Key> = keys.into_iter().map(Into::into).collect();
         match client.evalsha(self.sha1.as_str(), keys.clone(), args.clone()).await {
             Err(error) if error.details().starts_with("NOSCRIPT") => {
                 client.eval(self.source, keys, args).await

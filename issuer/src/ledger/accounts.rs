@@ -1,7 +1,7 @@
 //! Accounts: registering, reading, and what a party has locked.
 
 use common::amount::Amount;
-use common::channel::usable_key;
+use common::verify::usable_key;
 use common::ids::PublicKey;
 use common::wire::{Account, Balance};
 use rusqlite::{OptionalExtension, Transaction, params};

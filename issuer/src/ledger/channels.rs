@@ -1,11 +1,11 @@
 //! Channels: opening against a locked deposit, reading, and giving back what an expired one still holds.
 
 use common::amount::Amount;
-use common::channel::{Terms, usable_key};
+use common::channel::Terms;
 use common::ids::{ChannelId, PublicKey, Signature};
 use common::message;
 use common::problem::{Code, Problem};
-use common::scheme::verify_strict;
+use common::verify::{usable_key, verify_strict};
 use common::wire::{IssuerChannel, IssuerChannelPage, IssuerStatus, OpenRequest, RefundRequest};
 use rusqlite::types::Type;
 use rusqlite::{OptionalExtension, Row, ToSql, Transaction, params};

@@ -25,11 +25,15 @@ struct Fake {
 }
 
 impl Recorder for Arc<Fake> {
-    fn partitions(&self) -> u16 {
+    fn lanes(&self) -> u16 {
         1
     }
 
-    async fn accept(&self, _: u16, vouchers: &[VerifiedVoucher]) -> Result<Vec<Verdict>, StoreError> {
+    fn lane_of(&self, _: &ChannelId) -> u16 {
+        0
+    }
+
+    async fn accept(&self, vouchers: &[VerifiedVoucher]) -> Result<Vec<Verdict>, StoreError> {
         let amounts = vouchers.iter().map(|voucher| voucher.cumulative_amount().units()).collect();
         self.calls.lock().expect("no panic").push(amounts);
         self.go_on.acquire().await.expect("never closed").forget();
@@ -43,7 +47,7 @@ impl Recorder for Arc<Fake> {
 
 struct Bench {
     fake: Arc<Fake>,
-    batchers: Batchers,
+    batchers: Batchers<Arc<Fake>>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     registry: Registry,

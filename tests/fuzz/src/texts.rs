@@ -26,7 +26,7 @@ pub(crate) fn ids(data: &[u8]) {
     }
     if let Ok(key) = text.parse::<PublicKey>() {
         // Any 32 bytes are a key as a text; whether they are a point is asked before they are used.
-        let _ = common::channel::usable_key(&key);
+        let _ = common::verify::usable_key(&key);
     }
 }
 

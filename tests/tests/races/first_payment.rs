@@ -84,7 +84,7 @@ impl Writer {
         use common::store::accept::Verdict;
         channel.register(&self.store).await.expect("Redis answers");
         let partition = self.store.partition_of(&channel.id());
-        let verdicts = self.store.accept(partition, &[voucher]).await.expect("Redis answers");
+        let verdicts = self.store.accept(&[voucher]).await.expect("Redis answers");
         verdicts == [Verdict::Accepted]
     }
 
