@@ -4,7 +4,7 @@ CARGO ?= cargo
 MILLRACE = target/release/millrace
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check fmt deps
+.PHONY: help demo dev test check fuzz fmt deps
 
 help:  ## Show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,6 +36,9 @@ check: deps  ## All that a change must pass: format, lints, docs, tests, licence
 	else \
 		echo "cargo-deny is not installed: licences, bans and sources were not checked" >&2; \
 	fi
+
+fuzz: deps  ## Try new inputs on every decoder, a minute each
+	tests/fuzz.sh 60
 
 fmt:  ## Format everything
 	$(CARGO) fmt --all

@@ -8,6 +8,8 @@
 # overflows are checked. As many targets run at once as the machine has cores. What breaks a target is left in
 # target/fuzz/artifacts; put a small version of it into the corpus once the fault is mended.
 #
+# FUZZ_SEED=1 makes a run repeatable: it walks the same way each time, as far as its seconds reach.
+#
 # To keep what a long run has found: FUZZ_MERGE=1 tests/fuzz.sh 600 makes a least set of new inputs, by coverage, in
 # target/fuzz/merged.
 set -eu
@@ -24,7 +26,7 @@ program=target/fuzz/$host/debug/fuzz
 fuzz_one() {
     work=target/fuzz/work/$1
     mkdir -p "$work" "target/fuzz/artifacts/$1"
-    if ! MILLRACE_FUZZ_TARGET=$1 "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=8192 \
+    if ! MILLRACE_FUZZ_TARGET=$1 "$program" -seed="${FUZZ_SEED:-0}" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=8192 \
         -artifact_prefix="target/fuzz/artifacts/$1/" -print_final_stats=1 \
         "$work" "tests/fuzz/corpus/$1" >"target/fuzz/$1.log" 2>&1; then
         tail -n 40 "target/fuzz/$1.log"

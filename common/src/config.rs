@@ -99,11 +99,35 @@ pub fn parse<T: Config>(name: &str, text: &str) -> Result<T, ConfigError> {
     if only_comments {
         return Ok(T::default());
     }
+    let refused = |message| ConfigError::Yaml { path: name.to_owned(), message };
     // Without the lines around the fault: they may hold a secret that was written where its place should stand.
-    serde_saphyr::from_str(text).map_err(|error| ConfigError::Yaml {
-        path: name.to_owned(),
-        message: error.without_snippet().to_string(),
-    })
+    let config: T =
+        serde_saphyr::from_str(text).map_err(|error| refused(error.without_snippet().to_string()))?;
+    is_printable(&config).map_err(refused)?;
+    Ok(config)
+}
+
+/// No key takes what cannot be printed: it could not be shown, copied or found again.
+fn is_printable<T: Config>(config: &T) -> Result<(), String> {
+    fn offending(value: &Value, path: &str) -> Option<String> {
+        let below = |key: &str, value| {
+            offending(value, &format!("{path}{}{key}", if path.is_empty() { "" } else { "." }))
+        };
+        match value {
+            // What YAML does not count as printable, or takes for the end of a line.
+            Value::String(text) => text
+                .contains(|c: char| c.is_control() || "\u{2028}\u{2029}\u{feff}\u{fffe}\u{ffff}".contains(c))
+                .then(|| path.to_owned()),
+            Value::Array(values) => {
+                values.iter().enumerate().find_map(|(i, value)| below(&i.to_string(), value))
+            }
+            Value::Object(values) => values.iter().find_map(|(key, value)| below(key, value)),
+            _ => None,
+        }
+    }
+    let tree = serde_json::to_value(config).map_err(|error| error.to_string())?;
+    offending(&tree, "")
+        .map_or(Ok(()), |key| Err(format!("{key}: expected a text without control characters")))
 }
 
 /// Applies every variable that starts with the configuration's prefix. Variables are taken in the order of their names.
@@ -118,6 +142,7 @@ pub fn override_from<T: Config>(
     overrides.sort();
     overrides.into_iter().try_fold(config, |config, (name, text)| {
         override_one(&config, &name, &text)
+            .and_then(|config: T| is_printable(&config).map(|()| config))
             .map_err(|message| ConfigError::Environment { name: name.clone(), message })
     })
 }
@@ -370,6 +395,15 @@ mod tests {
             let error = with(name, value).expect_err(name).to_string();
             assert!(error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_printed_is_refused_wherever_it_is_written() {
+        let error = with("SAMPLE__REDIS__USERNAME", "a\u{7f}").expect_err("DEL").to_string();
+        assert!(error.contains("SAMPLE__REDIS__USERNAME") && error.contains("redis.username"), "{error}");
+        let error = parse::<Sample>("a.yaml", "note: \"a\\e\"").expect_err("an escape").to_string();
+        assert!(error.contains("a.yaml") && error.contains("note"), "{error}");
+        assert!(with("SAMPLE__NOTE", "größer").is_ok());
     }
 
     #[test]
