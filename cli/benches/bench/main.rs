@@ -20,6 +20,7 @@ mod stage;
 mod stats;
 
 use std::io::Write as _;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum as _};
@@ -55,12 +56,13 @@ struct Args {
     echo_server: Option<u16>,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
-    match args.echo_server {
+    let result = match args.echo_server {
         Some(port) => baseline::serve_echo(port),
         None => measure(&args),
-    }
+    };
+    service::process::exit("bench", result)
 }
 
 fn measure(args: &Args) -> anyhow::Result<()> {

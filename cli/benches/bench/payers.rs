@@ -13,10 +13,10 @@ use crate::machine::Machine;
 /// What each payment adds. With 1, a channel's amount says how many payments were made on it.
 const STEP: u64 = 1;
 
-/// Requests prepared for a connection beyond its share, as a divisor of the share, and at least: some connections are
-/// served more often than others.
-const SPARE_DIVISOR: u64 = 2;
-const SPARE_MIN: u64 = 8;
+/// Requests prepared for a connection, as a multiple of its share, and some more: some connections are served more often
+/// than others.
+const SHARES: u64 = 2;
+const SPARE: u64 = 8;
 
 /// How vouchers are put into requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Payers {
     pub(crate) fn prepare(&mut self, machine: &Machine, form: Form, payments: u64) -> anyhow::Result<()> {
         let lanes = u64::try_from(self.lanes.len())?;
         let share = payments.div_ceil(form.vouchers()).div_ceil(lanes);
-        let wanted = usize::try_from(share + (share / SPARE_DIVISOR).max(SPARE_MIN))?;
+        let wanted = usize::try_from(share * SHARES + SPARE)?;
         let per_thread = self.lanes.len().div_ceil(machine.cores().len());
         std::thread::scope(|scope| {
             let signers: Vec<_> = self
@@ -165,7 +165,7 @@ impl Lane {
 }
 
 /// One value a line.
-fn lines<T: serde::Serialize>(values: &[T]) -> Vec<u8> {
+pub(crate) fn lines<T: serde::Serialize>(values: &[T]) -> Vec<u8> {
     values.iter().flat_map(|value| [json(value), b"\n".to_vec()].concat()).collect()
 }
 

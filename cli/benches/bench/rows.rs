@@ -2,7 +2,10 @@
 //! [`Row::run`].
 
 mod batch;
+mod latency;
+mod memory;
 mod redis;
+mod scaling;
 mod single;
 
 use crate::figure::Findings;
@@ -33,6 +36,12 @@ pub(crate) enum Row {
     Batch,
     /// Redis: its CPU a payment, and what waiting for the disk costs.
     Redis,
+    /// How long a payment takes: alone, and at fixed rates.
+    Latency,
+    /// Memory of relayers and Redis.
+    Memory,
+    /// One, two and four relayers.
+    Scaling,
 }
 
 impl Row {
@@ -50,6 +59,9 @@ impl Row {
             Row::Single => single::run(bench).await,
             Row::Batch => batch::run(bench).await,
             Row::Redis => redis::run(bench).await,
+            Row::Latency => latency::run(bench).await,
+            Row::Memory => memory::run(bench).await,
+            Row::Scaling => scaling::run(bench).await,
         }
     }
 }

@@ -16,13 +16,15 @@ use cli::stack::process::Binary;
 use cli::stack::redis::{AppendFsync, RedisOptions};
 use cli::stack::{Stack, StackOptions};
 use common::amount::Amount;
+use common::channel::Terms;
 use common::config::RedisConfig;
+use common::ids::ChannelId;
 use common::store::Store;
 use common::store::diagnose::Probe;
 use service::issuer_client::{IssuerClient, IssuerClientConfig};
 use tempfile::TempDir;
 
-use crate::client::{Connection, Run, closed_loop};
+use crate::client::{Connection, Queue, Run, closed_loop};
 use crate::machine::{Machine, cpu_of};
 use crate::payers::{Form, Payers};
 
@@ -174,6 +176,14 @@ impl Stage {
         }
     }
 
+    /// What was agreed on a channel, by the issuer's word.
+    ///
+    /// # Errors
+    /// It does not answer, or does not know the channel.
+    pub(crate) async fn terms(&self, id: &ChannelId) -> anyhow::Result<Terms> {
+        Ok(self.issuer.channel(id).await?.context("the issuer knows the channel")?.terms)
+    }
+
     /// Connects to Redis as relayers do.
     ///
     /// # Errors
@@ -319,7 +329,7 @@ impl Scene {
     }
 
     /// The connections, and what each is to send.
-    pub(crate) fn line_up(&mut self) -> (&mut [Connection], &mut [crate::client::Queue]) {
+    pub(crate) fn line_up(&mut self) -> (&mut [Connection], &mut [Queue]) {
         (&mut self.connections, &mut self.payers.queues)
     }
 
@@ -328,7 +338,19 @@ impl Scene {
     /// # Errors
     /// As for [`Stage::audit`].
     pub(crate) async fn end(self) -> anyhow::Result<(Stage, Vec<PayingChannel>)> {
-        let channels = self.payers.end();
+        self.end_with([]).await
+    }
+
+    /// As [`Scene::end`], with `others` among the channels, which were paid on in another way.
+    ///
+    /// # Errors
+    /// As for [`Stage::audit`].
+    pub(crate) async fn end_with(
+        self,
+        others: impl IntoIterator<Item = PayingChannel>,
+    ) -> anyhow::Result<(Stage, Vec<PayingChannel>)> {
+        let mut channels = self.payers.end();
+        channels.extend(others);
         self.stage.audit(&channels).await?;
         Ok((self.stage, channels))
     }
