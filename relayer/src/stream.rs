@@ -293,19 +293,22 @@ impl Conversation {
         Ok(())
     }
 
-    /// Says goodbye, and waits until the client has gone: closed with bytes of it still unread, a connection is reset,
-    /// and the client would lose what it was told last.
+    /// Says goodbye, and waits until the client has said it too: closed with bytes of it still unread, a connection is
+    /// reset, and the client would lose what it was told last.
     async fn part(&mut self, goodbye: Option<CloseFrame>) -> std::io::Result<()> {
+        let mut said_by_client = goodbye.is_none();
         if let Some(frame) = goodbye
             && self.socket.send(Message::Close(Some(frame))).await.is_err()
         {
             return Ok(());
         }
-        while let Some(Ok(_)) = self.socket.next().await {}
+        while let Some(Ok(message)) = self.socket.next().await {
+            said_by_client |= message.is_close();
+        }
         let connection = self.socket.get_mut();
         connection.shutdown().await?;
         let mut ignored = [0; 4096];
-        while connection.read(&mut ignored).await? > 0 {}
+        while !said_by_client && connection.read(&mut ignored).await? > 0 {}
         Ok(())
     }
 }
