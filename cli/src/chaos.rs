@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{issuer_client, relayer_client_within};
+use crate::client::Transport;
 use crate::history::History;
 use crate::stack::process::Binary;
 use crate::stack::redis::{AppendFsync, RedisOptions};
@@ -148,11 +149,15 @@ impl Campaign {
         let plan = plan::make(&self.options);
         let store = self.store().await?;
         let issuer = issuer_client(&self.stack.issuer_url(), Some(self.stack.issuer_key()))?;
-        let relayers = self
-            .pay_through
-            .iter()
-            .map(|url| relayer_client_within(url, ANSWER_WITHIN))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let mut relayers = Vec::new();
+        for url in &self.pay_through {
+            let client = relayer_client_within(url, ANSWER_WITHIN)?;
+            // Payers take these by turns: every other payment goes over a stream, which all of them share.
+            if self.stack.relayer_urls().contains(url) {
+                relayers.push(client.clone().over(Transport::Stream, 1));
+            }
+            relayers.push(client);
+        }
         let shared = Arc::new(Shared::new(issuer, relayers, self.stack.payee(), self.stack.issuer_key()));
         let histories = self.stack.dir().join("histories");
         std::fs::create_dir_all(&histories)

@@ -1,5 +1,8 @@
 //! The client of a relayer, and what its answers mean to a payer: taken, refused, or *not known yet*.
 
+mod stream;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::ids::ChannelId;
@@ -7,6 +10,8 @@ use common::problem::{Code, Problem};
 use common::wire::{CloseAnswer, CloseRequest, PaymentAnswer, PaymentRequest, RelayerChannel};
 use reqwest::RequestBuilder;
 use serde::de::DeserializeOwned;
+
+use stream::Streams;
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -74,11 +79,23 @@ impl RelayerError {
     }
 }
 
+/// How payments get to a relayer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Transport {
+    /// A request each.
+    #[default]
+    Http,
+    /// A message each, many on their way at once, over WebSocket connections that stay open.
+    Stream,
+}
+
 /// A client of one relayer. Cheap to clone; clones share connections.
 #[derive(Clone, Debug)]
 pub struct RelayerClient {
     http: reqwest::Client,
     base: String,
+    patience: Duration,
+    streams: Option<Arc<Streams>>,
 }
 
 impl RelayerClient {
@@ -102,7 +119,21 @@ impl RelayerClient {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()?;
-        Ok(RelayerClient { http, base: url.trim_end_matches('/').to_owned() })
+        let base = url.trim_end_matches('/').to_owned();
+        Ok(RelayerClient { http, base, patience: answer_timeout, streams: None })
+    }
+
+    /// The same client, with its payments going this way. A stream is `connections` connections, taken in turn, made when
+    /// first needed, and made anew after they broke: what had no answer then has an unknown outcome.
+    pub fn over(mut self, transport: Transport, connections: usize) -> Self {
+        self.streams = match transport {
+            Transport::Http => None,
+            Transport::Stream => {
+                let streams = Streams::new(&self.base, self.http.clone(), self.patience, connections);
+                Some(Arc::new(streams))
+            }
+        };
+        self
     }
 
     /// Base URL of the relayer.
@@ -115,6 +146,9 @@ impl RelayerClient {
     /// # Errors
     /// [`RelayerError`].
     pub async fn pay(&self, voucher: &PaymentRequest) -> Result<PaymentAnswer, RelayerError> {
+        if let Some(streams) = &self.streams {
+            return streams.pay(voucher).await;
+        }
         let url = format!("{}/v1/payments", self.base);
         call(self.http.post(&url).json(voucher), url).await
     }

@@ -76,6 +76,8 @@ codes! {
     PayloadTooLarge = "payload_too_large", 413, "The body is over the limit";
     /// The body is not JSON by its media type.
     UnsupportedMediaType = "unsupported_media_type", 415, "The media type is not supported";
+    /// The route takes WebSocket connections, and this is none.
+    UpgradeRequired = "upgrade_required", 426, "The route takes WebSocket connections";
     /// Too many requests of this channel or address.
     RateLimited = "rate_limited", 429, "Too many requests";
     /// A bug. Nothing is known of the outcome.

@@ -40,9 +40,9 @@ pub(crate) struct Acceptor {
 }
 
 /// A payment whose proof held.
-struct Proven {
-    voucher: VerifiedVoucher,
-    channel: Arc<Channel>,
+pub(crate) struct Proven {
+    pub(crate) voucher: VerifiedVoucher,
+    pub(crate) channel: Arc<Channel>,
 }
 
 /// Where one payment of a batch is.
@@ -99,7 +99,15 @@ impl Acceptor {
         tickets: Vec<Ticket>,
         bodies: &[&[u8]],
     ) -> Vec<Result<PaymentAnswer, Refusal>> {
-        let payments: Vec<_> = bodies.iter().map(|body| decode(body)).collect();
+        self.accept_all(tickets, bodies.iter().map(|body| decode(body)).collect()).await
+    }
+
+    /// As [`Acceptor::accept_batch`], of payments that were read already.
+    pub(crate) async fn accept_all(
+        &self,
+        tickets: Vec<Ticket>,
+        payments: Vec<Result<Payment, Refusal>>,
+    ) -> Vec<Result<PaymentAnswer, Refusal>> {
         let named: Vec<_> = payments.iter().map(|payment| payment.as_ref().ok().map(name_of)).collect();
         let slots = self.submit_all(payments, tickets).await;
         let slots = self.register_all(settle(slots).await).await;
@@ -207,7 +215,7 @@ impl Acceptor {
     }
 
     /// Checks the proof, and what else must hold before Redis is asked.
-    async fn check(&self, payment: Payment, channel: Arc<Channel>) -> Result<Proven, Refusal> {
+    pub(crate) async fn check(&self, payment: Payment, channel: Arc<Channel>) -> Result<Proven, Refusal> {
         self.refuse_expired(&channel)?;
         let started = Instant::now();
         let verified = VerifiedVoucher::verify(&channel.terms, payment);
@@ -250,7 +258,7 @@ pub(crate) fn refuse(tickets: impl IntoIterator<Item = Ticket>, refusal: Refusal
     refusal
 }
 
-fn decode(body: &[u8]) -> Result<Payment, Refusal> {
+pub(crate) fn decode(body: &[u8]) -> Result<Payment, Refusal> {
     from_json::<PaymentRequest>(body).and_then(Payment::try_from).map_err(Refusal::Malformed)
 }
 
@@ -276,7 +284,7 @@ async fn settle(slots: Vec<Slot>) -> Vec<Slot> {
 
 /// The answer to a payment on a channel that was just registered: if Redis does not know it now, it is not the Redis
 /// that it was registered with.
-fn after_registration(answer: Answer) -> Result<Outcome, Refusal> {
+pub(crate) fn after_registration(answer: Answer) -> Result<Outcome, Refusal> {
     match answer {
         Answer::Final(result) => result,
         Answer::Unregistered(job) => {
@@ -287,6 +295,6 @@ fn after_registration(answer: Answer) -> Result<Outcome, Refusal> {
 }
 
 /// The batcher was cut off with the call on its way.
-fn no_answer() -> Refusal {
+pub(crate) fn no_answer() -> Refusal {
     Refusal::Store(StoreError::OutcomeUnknown { detail: "the relayer stopped".to_owned() })
 }

@@ -193,6 +193,17 @@ impl<O: Origin> Channels<O> {
         }
     }
 
+    /// A channel of which memory knows the terms, and that Redis knows it: its payments need nothing else before they are
+    /// recorded. `None` says nothing; ask [`Channels::get`].
+    pub(crate) async fn get_known(&self, id: &ChannelId) -> Option<Arc<Channel>> {
+        let channel = self.known.get(id).await?;
+        let known = channel.is_in_store() && channel.recovery == self.origin.recovery();
+        known.then(|| {
+            self.metrics.cache_hit();
+            channel
+        })
+    }
+
     async fn look_up(&self, id: &ChannelId) -> Result<Arc<Channel>, LookupError> {
         let recovery = self.origin.recovery();
         let found = match self.origin.stored(id).await? {

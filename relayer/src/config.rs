@@ -35,6 +35,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Most vouchers in one request to `/v1/payments/batch`.
     pub batch_max: usize,
+    /// Bounds of a WebSocket connection to `/v1/payments/stream`.
+    pub stream: StreamConfig,
     /// How vouchers are gathered into calls to Redis.
     pub batcher: BatcherConfig,
     /// How much may come in.
@@ -60,6 +62,7 @@ impl Default for Config {
             settle_margin_s: 300,
             http: HttpConfig::default(),
             batch_max: 256,
+            stream: StreamConfig::default(),
             batcher: BatcherConfig::default(),
             limits: LimitsConfig::default(),
             channels: ChannelsConfig::default(),
@@ -70,8 +73,37 @@ impl Default for Config {
     }
 }
 
-/// How vouchers are gathered into calls to Redis: one waits only while a call of its lane (a connection;
-/// in a cluster, a partition) is on its way.
+/// Bounds of one WebSocket connection. Its payments count toward [`LimitsConfig`] like all others, the connection toward
+/// `http.connections_max`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamConfig {
+    /// Payments of one connection that are not answered yet; with so many, nothing more is read from it.
+    pub in_flight_max: usize,
+    /// Largest message, in bytes. One message is one payment, and a connection may keep an unfinished one.
+    pub message_max_bytes: usize,
+    /// Milliseconds of silence after which the client is pinged.
+    pub ping_interval_ms: u64,
+    /// Milliseconds without a message, ping or pong after which the connection is closed.
+    pub idle_timeout_ms: u64,
+    /// Milliseconds in which the client must take the answers that are written to it, or it is cut off.
+    pub write_timeout_ms: u64,
+}
+
+impl Default for StreamConfig {
+    fn default() -> Self {
+        Self {
+            in_flight_max: 256,
+            message_max_bytes: 16_384,
+            ping_interval_ms: 20_000,
+            idle_timeout_ms: 65_000,
+            write_timeout_ms: 10_000,
+        }
+    }
+}
+
+/// How vouchers are gathered into calls to Redis: one waits only while a call of its lane (a connection; in a cluster, a
+/// partition) is on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatcherConfig {
@@ -154,6 +186,7 @@ impl common::config::Config for Config {
         required("issuer.public_key", "ISSUER__PUBLIC_KEY", self.issuer.public_key.as_ref())?;
         self.redis.validate()?;
         self.issuer.validate()?;
+        self.stream.validate()?;
         self.batcher.validate()?;
         self.limits.validate()?;
         self.channels.validate()?;
@@ -167,6 +200,22 @@ impl common::config::Config for Config {
             return Err(ConfigError::invalid(
                 "batch_max",
                 "at most limits.payments_in_flight_max: a full batch could never be taken",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl StreamConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        positive("stream.in_flight_max", count(self.in_flight_max))?;
+        positive("stream.message_max_bytes", count(self.message_max_bytes))?;
+        positive("stream.ping_interval_ms", self.ping_interval_ms)?;
+        positive("stream.write_timeout_ms", self.write_timeout_ms)?;
+        if self.idle_timeout_ms <= self.ping_interval_ms {
+            return Err(ConfigError::invalid(
+                "stream.idle_timeout_ms",
+                "more than stream.ping_interval_ms: a client must have time to answer a ping",
             ));
         }
         Ok(())
@@ -284,8 +333,10 @@ mod tests {
     #[test]
     fn values_that_cannot_work_are_refused_by_key() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 6] = [
+        let cases: [(&str, Spoil); 8] = [
             ("batch_max", |c| c.batch_max = 5_000),
+            ("stream.in_flight_max", |c| c.stream.in_flight_max = 0),
+            ("stream.idle_timeout_ms", |c| c.stream.idle_timeout_ms = c.stream.ping_interval_ms),
             ("batcher.vouchers_per_call_max", |c| c.batcher.vouchers_per_call_max = 5_000),
             ("batcher.queue_max", |c| c.batcher.queue_max = 0),
             ("limits.per_channel_per_s", |c| c.limits.per_channel_per_s = Some(0)),

@@ -12,11 +12,13 @@ use common::problem::{Code, Problem};
 use common::wire::{BatchResult, CloseAnswer, CloseRequest, PaymentAnswer, RelayerChannel};
 use service::body::{Json, Path, Raw};
 use service::error::ApiError;
+use service::websocket::Upgrade;
 
 use crate::accept::{Acceptor, refuse};
 use crate::error::Refusal;
 use crate::metrics::Ending;
 use crate::split::{Form, form_of, split};
+use crate::stream::{self, Streams};
 
 /// The media type of one JSON value a line.
 const LINES: &str = "application/x-ndjson";
@@ -25,6 +27,7 @@ const LINES: &str = "application/x-ndjson";
 pub(crate) struct App {
     pub(crate) acceptor: Acceptor,
     pub(crate) batch_max: usize,
+    pub(crate) streams: Streams,
 }
 
 type AppState = State<Arc<App>>;
@@ -80,6 +83,17 @@ pub(crate) async fn batch(
         Err(refusal) => BatchResult::Refused(in_element(index, refusal.into())),
     });
     Ok(written(form, results.collect()))
+}
+
+/// `GET /v1/payments/stream`
+pub(crate) async fn stream(
+    State(app): AppState,
+    ConnectInfo(peer): Peer,
+    upgrade: Result<Upgrade, ApiError>,
+) -> Result<Response, ApiError> {
+    limit(&app, peer).await?;
+    let frames = app.streams.frames();
+    Ok(upgrade?.then(frames, move |socket| stream::converse(app, peer, socket)))
 }
 
 /// `GET /v1/channels/{id}`

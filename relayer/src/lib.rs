@@ -5,6 +5,7 @@
 //!
 //! * [`start`]: from a [`Config`] to two listeners, and back down.
 //! * `router`, `handlers`: HTTP. `split`: the elements of a batch. `error`: the only map from errors to problem codes.
+//! * `stream`: payments over a WebSocket connection, many on their way at once.
 //! * `accept`: what happens to a payment. `requests`: reading a channel, and asking for its close.
 //! * `channels`: terms, from memory, Redis or issuer. `batcher`: vouchers on their way into Redis.
 //! * `limits`, `readiness`, `metrics`: how much, whether at all, and what came of it.
@@ -21,6 +22,7 @@ mod readiness;
 mod requests;
 mod router;
 mod split;
+mod stream;
 #[cfg(test)]
 mod testing;
 
@@ -44,8 +46,9 @@ use handlers::App;
 use limits::Limits;
 use metrics::Metrics;
 use readiness::{Health, Watch};
+use stream::Streams;
 
-pub use config::{BatcherConfig, ChannelsConfig, Config, LimitsConfig};
+pub use config::{BatcherConfig, ChannelsConfig, Config, LimitsConfig, StreamConfig};
 pub use service::process::{Args, Running};
 #[doc(hidden)]
 pub use split::split_batch;
@@ -100,9 +103,11 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
         settle_margin_s: config.settle_margin_s,
         payments_in_flight_max: config.limits.payments_in_flight_max,
     };
-    let app = Arc::new(App { acceptor, batch_max: config.batch_max });
-
     let closing = CancellationToken::new();
+    let drain = Duration::from_millis(config.http.drain_timeout_ms);
+    let streams = Streams::new(config.stream, drain, closing.clone());
+    let app = Arc::new(App { acceptor, batch_max: config.batch_max, streams });
+
     let admin = admin::router(readiness.clone(), registry);
     let public = router::public(Arc::clone(&app));
     let served = listeners.serve(public, admin, config.http, readiness.clone(), closing.clone());

@@ -6,6 +6,7 @@
 //! * [`proxy`]: the TCP proxy that delays, swallows and cuts.
 //! * [`payer`]: opens channels and pays.
 //! * [`http`]: answers as they come over the wire.
+//! * [`stream`]: payments over a WebSocket connection.
 //! * [`issuer`]: an issuer in this process, and one that fails on demand.
 //! * [`channel`]: channels and vouchers without an issuer, for tests of the store.
 //! * [`recover`]: `millrace recover` as an operator runs it.
@@ -26,6 +27,7 @@ pub mod proxy;
 pub mod recover;
 pub mod redis;
 pub mod rig;
+pub mod stream;
 mod wait;
 
 pub use wait::{wait_for, wait_until};

@@ -14,7 +14,7 @@ use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{IssuerArgs, duration, relayer_client};
-use crate::client::RelayerClient;
+use crate::client::{RelayerClient, Transport};
 use crate::ledger::LedgerWriter;
 use crate::load::payers::{self, ChannelOptions};
 use crate::load::report::{Report, Summary};
@@ -26,12 +26,16 @@ const EXAMPLES: &str = "\
 Examples:
   millrace load --payee PAYEE --duration 30s       64 payments in flight
   millrace load --payee PAYEE --rate 2000          2000 a second, come what may
+  millrace load --payee PAYEE --transport stream   over WebSocket connections
   millrace load --payee PAYEE --payments 100000 --ledger run.ndjson
   millrace audit --ledger run.ndjson               was all of it recorded?
 
 With --rate, a payment's latency counts from when it was to be sent: a stall shows in every payment it held up \
 (times are kept to the millisecond). Without, it counts from when it was sent. Vouchers without an answer are sent \
 again until their outcome is known.";
+
+/// WebSocket connections to each relayer: a relayer serves one connection on one core at a time.
+const STREAMS: usize = 4;
 
 /// How often the progress bar is looked after.
 const WATCH: Duration = Duration::from_millis(100);
@@ -59,6 +63,9 @@ pub(crate) struct LoadArgs {
     /// Payments in flight at once.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
     concurrency: usize,
+    /// A request for each payment, or a few WebSocket connections to each relayer, shared by all payers.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    transport: Transport,
     /// Payments a second, evenly spread; without it, as many as the answers allow.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     rate: Option<u64>,
@@ -99,8 +106,11 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 pub(crate) async fn run(args: LoadArgs, printer: &Printer) -> anyhow::Result<ExitCode> {
     ensure!(!args.step.is_zero(), "--step must be more than 0");
     let shutdown = service::signals::try_shutdown().context("cannot listen for Ctrl-C")?;
-    let relayers: Vec<RelayerClient> =
-        args.relayer_url.iter().map(|url| relayer_client(url)).collect::<anyhow::Result<_>>()?;
+    let relayers: Vec<RelayerClient> = args
+        .relayer_url
+        .iter()
+        .map(|url| Ok(relayer_client(url)?.over(args.transport, STREAMS)))
+        .collect::<anyhow::Result<_>>()?;
     let first = relayers.first().context("give at least one --relayer-url")?.clone();
     let ledger = args.ledger.as_deref().map(LedgerWriter::append_to).transpose()?.map(Arc::new);
     let wanted = ChannelOptions {

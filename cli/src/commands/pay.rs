@@ -11,7 +11,7 @@ use common::wire::{Latest, PaymentAnswer, PaymentRequest};
 use ed25519_dalek::SigningKey;
 
 use crate::args::{KeyArgs, RelayerArgs};
-use crate::client::{RelayerClient, RelayerError};
+use crate::client::{RelayerClient, RelayerError, Transport};
 use crate::output::Printer;
 use crate::payer;
 
@@ -19,6 +19,7 @@ const EXAMPLES: &str = "\
 Examples:
   millrace pay CHANNEL --key payer.key --add 5               5 more than so far
   millrace pay CHANNEL --key payer.key --add 5 --count 100   a hundred of these
+  millrace pay CHANNEL --key payer.key --add 5 --count 100 --transport stream   over one connection
   millrace pay CHANNEL --key payer.key --amount 500          500 in total
   millrace pay CHANNEL --key payer.key --amount 500 --print  only sign, for curl:
       … --print | curl --json @- http://127.0.0.1:7710/v1/payments
@@ -47,6 +48,9 @@ pub(crate) struct PayArgs {
     /// When the vouchers end, as Unix time in seconds; 0 for never.
     #[arg(long, value_name = "TIME", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     expires_at: i64,
+    /// A request for each payment, or one WebSocket connection for all.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    transport: Transport,
     /// Print the signed voucher as JSON and send nothing.
     #[arg(long)]
     print: bool,
@@ -69,7 +73,7 @@ pub(crate) async fn run(args: PayArgs, printer: &Printer) -> anyhow::Result<Exit
     let mut till = Till {
         id: args.id,
         key: args.key.read()?,
-        relayer: args.relayer.client()?,
+        relayer: args.relayer.client()?.over(args.transport, 1),
         expires_at: args.expires_at,
         latest: Amount::ZERO,
     };

@@ -46,6 +46,12 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = self.0.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if self.0.code == Code::UpgradeRequired {
+            // RFC 9110, 15.5.22, and RFC 6455, 4.4: which protocol is meant, and which version of it.
+            let headers = response.headers_mut();
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
         response
     }
 }

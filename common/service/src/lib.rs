@@ -3,7 +3,8 @@
 //!
 //! # Layout
 //!
-//! * [`http`]: one listener, served with bounds on everything and drained on shutdown.
+//! * [`http`]: one listener, served with bounds on everything and drained on shutdown. [`websocket`]: from a request to
+//!   a WebSocket connection.
 //! * [`error`], [`body`]: every error leaves as a problem; every body comes in through one reader.
 //! * [`admin`]: `/livez`, `/readyz`, `/metrics`.
 //! * [`signals`], [`process`]: from the command line to two running listeners and back.
@@ -17,3 +18,4 @@ pub mod http;
 pub mod issuer_client;
 pub mod process;
 pub mod signals;
+pub mod websocket;

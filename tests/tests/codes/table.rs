@@ -7,6 +7,7 @@ use common::wire::PaymentAnswer;
 use tests::http::Reply;
 use tests::payer::Channel;
 use tests::rig::Rig;
+use tests::stream::Stream;
 
 /// A row of the table: code, status, whether the latest voucher comes with it, whether it says when to come again.
 type Row = (&'static str, u16, bool, bool);
@@ -50,10 +51,17 @@ pub(super) fn refused(code: &str, reply: &Reply) -> Shown {
     Shown { code, problem }
 }
 
-/// Has `code` be the answer to a payment, and Redis hold the same before and after.
+/// Has `code` be the answer to a payment, over a stream as well as alone, and Redis hold the same before and after.
 pub(super) async fn refused_without_a_trace(rig: &Rig, code: &str, body: impl Into<Vec<u8>>) -> Shown {
-    let before = rig.dump().await;
-    let shown = refused(code, &rig.present(0, body).await);
+    let (before, body) = (rig.dump().await, body.into());
+    let reply = rig.present(0, body.clone()).await;
+    let shown = refused(code, &reply);
+    // How large a message may be is a limit of its own.
+    if code != "payload_too_large" {
+        let mut stream = Stream::open(rig.relayer(0)).await;
+        stream.send(body).await.expect("an open connection");
+        assert_eq!(stream.answer().await, reply.body, "the answer over a stream is that of the single route");
+    }
     assert_eq!(rig.dump().await, before, "{code} was answered, and something was written");
     shown
 }

@@ -168,9 +168,8 @@ impl Caller {
                 let store = connect(config).await?;
                 let mut latency_ns = latencies();
                 for voucher in &vouchers {
-                    let partition = store.partition_of(voucher.channel_id());
                     let sent = Instant::now();
-                    let verdicts = store.accept(partition, std::slice::from_ref(voucher)).await?;
+                    let verdicts = store.accept(std::slice::from_ref(voucher)).await?;
                     latency_ns.saturating_record(nanos(sent.elapsed()));
                     ensure!(verdicts == [Verdict::Accepted], "a voucher was not accepted: {verdicts:?}");
                 }

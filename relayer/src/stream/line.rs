@@ -1,0 +1,176 @@
+//! The payments of one connection that have no answer yet, in the order in which they came, which is that of their
+//! answers.
+//!
+//! Most need nothing but Redis: they are checked and submitted at once, one after the other, and nobody waits for an
+//! earlier answer. A payment on a channel that must be looked up or registered first goes into the lane of its channel,
+//! where later ones of that channel line up behind it, so that they stay in order and hold up no other channel.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use common::amount::Amount;
+use common::ids::ChannelId;
+use common::voucher::Payment;
+use common::wire::PaymentAnswer;
+use futures::FutureExt as _;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::accept::{Acceptor, Proven, after_registration, decode, no_answer, refuse};
+use crate::batcher::{Answer, Job};
+use crate::error::Refusal;
+use crate::handlers::App;
+use crate::metrics::Ticket;
+
+/// Lanes of one connection that look up or register their channels at once.
+const LANES_AT_ONCE: usize = 16;
+
+/// Payments of a lane that go on together.
+const LANE_BATCH_MAX: usize = 64;
+
+/// What the client is told of a payment.
+pub(super) type Answered = Result<PaymentAnswer, Refusal>;
+
+/// Where one payment is.
+enum Place {
+    Answered(Answered),
+    Submitted { channel_id: ChannelId, cumulative_amount: Amount, answer: oneshot::Receiver<Answer> },
+    InLane { channel_id: ChannelId, answer: oneshot::Receiver<Answered> },
+}
+
+/// A payment that waits in a lane.
+struct Waiting {
+    ticket: Ticket,
+    payment: Payment,
+    reply: oneshot::Sender<Answered>,
+}
+
+/// The way of one channel that must be looked up or registered first.
+struct Lane {
+    queue: mpsc::UnboundedSender<Waiting>,
+    unanswered: usize,
+    /// What has not been submitted when the connection ends is abandoned, as for a request whose client leaves.
+    _task: AbortOnDropHandle<()>,
+}
+
+/// See the module. Its length is the caller's to bound.
+pub(super) struct Line {
+    app: Arc<App>,
+    places: VecDeque<Place>,
+    lanes: HashMap<ChannelId, Lane>,
+    lanes_at_once: Arc<Semaphore>,
+}
+
+impl Line {
+    pub(super) fn new(app: Arc<App>) -> Self {
+        let lanes_at_once = Arc::new(Semaphore::new(LANES_AT_ONCE));
+        Line { app, places: VecDeque::new(), lanes: HashMap::new(), lanes_at_once }
+    }
+
+    /// Payments without an answer.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Puts a payment in line that was refused before it was looked at.
+    pub(super) fn refused(&mut self, refusal: Refusal) {
+        self.places.push_back(Place::Answered(Err(refusal)));
+    }
+
+    /// Puts a payment in line, and on its way.
+    pub(super) async fn take(&mut self, ticket: Ticket, body: &[u8]) {
+        let place = match decode(body) {
+            Ok(payment) => self.start(ticket, payment).await,
+            Err(refusal) => Place::Answered(Err(refuse([ticket], refusal))),
+        };
+        self.places.push_back(place);
+    }
+
+    async fn start(&mut self, ticket: Ticket, payment: Payment) -> Place {
+        let acceptor = &self.app.acceptor;
+        if !acceptor.health.is_accepting() {
+            return Place::Answered(Err(refuse([ticket], Refusal::NotReady)));
+        }
+        let channel_id = payment.channel_id;
+        let has_lane = !self.lanes.is_empty() && self.lanes.contains_key(&channel_id);
+        if !has_lane && let Some(channel) = acceptor.channels.get_known(&channel_id).await {
+            return match acceptor.check(payment, channel).await {
+                Ok(proven) => submit(acceptor, proven, ticket),
+                Err(refusal) => Place::Answered(Err(refuse([ticket], refusal))),
+            };
+        }
+        let (reply, answer) = oneshot::channel();
+        let lane = self.lanes.entry(channel_id).or_insert_with(|| {
+            let (queue, waiting) = mpsc::unbounded_channel();
+            let task =
+                tokio::spawn(run_lane(Arc::clone(&self.app), Arc::clone(&self.lanes_at_once), waiting));
+            Lane { queue, unanswered: 0, _task: AbortOnDropHandle::new(task) }
+        });
+        lane.unanswered = lane.unanswered.saturating_add(1);
+        // A lane that has failed drops what it is sent, and with it the reply: its outcome is unknown.
+        let _ = lane.queue.send(Waiting { ticket, payment, reply });
+        Place::InLane { channel_id, answer }
+    }
+
+    /// The answer to the first in line, once there is one; `None` if nobody is in line.
+    pub(super) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answered>> {
+        let answered = match self.places.front_mut() {
+            None => return Poll::Ready(None),
+            Some(Place::Answered(_)) => None,
+            Some(Place::Submitted { channel_id, cumulative_amount, answer }) => {
+                let (channel_id, cumulative_amount) = (*channel_id, *cumulative_amount);
+                let answer = ready!(answer.poll_unpin(cx));
+                // Only a channel that Redis is not known to know is ever unregistered, and those are in lanes.
+                let result = answer.map_err(|_| no_answer()).and_then(after_registration);
+                Some(result.map(|outcome| PaymentAnswer { channel_id, cumulative_amount, outcome }))
+            }
+            Some(Place::InLane { channel_id, answer }) => {
+                let channel_id = *channel_id;
+                let answered = ready!(answer.poll_unpin(cx)).unwrap_or_else(|_| Err(no_answer()));
+                self.leave_lane(&channel_id);
+                Some(answered)
+            }
+        };
+        match (self.places.pop_front(), answered) {
+            (Some(Place::Answered(answered)), None) => Poll::Ready(Some(answered)),
+            (_, answered) => Poll::Ready(answered),
+        }
+    }
+
+    /// Ends a lane with its last answer: whatever comes next on the channel can follow nothing of it any more.
+    fn leave_lane(&mut self, channel_id: &ChannelId) {
+        if let Some(lane) = self.lanes.get_mut(channel_id) {
+            lane.unanswered = lane.unanswered.saturating_sub(1);
+            if lane.unanswered == 0 {
+                self.lanes.remove(channel_id);
+            }
+        }
+    }
+}
+
+fn submit(acceptor: &Acceptor, proven: Proven, ticket: Ticket) -> Place {
+    let Proven { voucher, channel } = proven;
+    let (channel_id, cumulative_amount) = (*voucher.channel_id(), voucher.cumulative_amount());
+    match acceptor.batchers.submit(Job { voucher, channel, ticket }) {
+        Ok(answer) => Place::Submitted { channel_id, cumulative_amount, answer },
+        Err(refusal) => Place::Answered(Err(refusal)),
+    }
+}
+
+/// Takes what waits together, as a batch is taken, until the connection needs the lane no more.
+async fn run_lane(app: Arc<App>, lanes_at_once: Arc<Semaphore>, mut queue: mpsc::UnboundedReceiver<Waiting>) {
+    let mut together = Vec::new();
+    while queue.recv_many(&mut together, LANE_BATCH_MAX).await > 0 {
+        let Ok(_turn) = lanes_at_once.acquire().await else { return };
+        let (mut tickets, mut payments, mut replies) = (Vec::new(), Vec::new(), Vec::new());
+        for Waiting { ticket, payment, reply } in together.drain(..) {
+            tickets.push(ticket);
+            payments.push(Ok(payment));
+            replies.push(reply);
+        }
+        for (answered, reply) in app.acceptor.accept_all(tickets, payments).await.into_iter().zip(replies) {
+            let _ = reply.send(answered);
+        }
+    }
+}
