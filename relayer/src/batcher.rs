@@ -171,21 +171,32 @@ impl<R: Recorder> Worker<R> {
         let mut calls = FuturesUnordered::new();
         let mut open = true;
         while open || !calls.is_empty() {
-            let mut gathered = Vec::new();
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !queue.is_closed() => queue.close(),
                 Some(()) = calls.next() => {}
-                count = queue.recv_many(&mut gathered, self.vouchers_max),
-                    if open && calls.len() < self.calls_max =>
-                {
-                    open = count > 0;
-                    if open {
+                first = queue.recv(), if open && calls.len() < self.calls_max => match first {
+                    Some(first) => {
+                        let gathered = self.gather(first, &mut queue).await;
                         calls.push(self.call_or_say_why_not(gathered));
                     }
+                    None => open = false,
                 }
             }
         }
+    }
+
+    /// What goes in one call with `first`: all that others are just about to submit. Where nothing else is ready to run,
+    /// the runtime comes back at once, so that a lone voucher does not wait.
+    async fn gather(&self, first: Waiting, queue: &mut mpsc::Receiver<Waiting>) -> Vec<Waiting> {
+        tokio::task::yield_now().await;
+        let mut gathered = vec![first];
+        while gathered.len() < self.vouchers_max
+            && let Ok(waiting) = queue.try_recv()
+        {
+            gathered.push(waiting);
+        }
+        gathered
     }
 
     /// One panic must not end the lane.

@@ -2,26 +2,31 @@
 
 use std::str::FromStr;
 
-use axum::Router;
 use axum::body::HttpBody as _;
-use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use common::problem::{Code, Problem};
 use common::wire;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
 
-/// The limit that holds for a request, so that a refusal can name it.
+/// The limit that holds for a request, in bytes.
 #[derive(Clone, Copy, Debug)]
 struct BodyMax(usize);
 
-/// Limits every body on `router` to `max_bytes`. A limit set on an inner router wins over an outer one.
-pub fn limited<S: Clone + Send + Sync + 'static>(router: Router<S>, max_bytes: usize) -> Router<S> {
-    router.layer(DefaultBodyLimit::max(max_bytes)).layer(axum::Extension(BodyMax(max_bytes)))
+impl Default for BodyMax {
+    fn default() -> Self {
+        BodyMax(64 * 1024)
+    }
+}
+
+/// Limits the body of a request to `max_bytes`.
+pub(crate) fn limit(request: &mut Request, max_bytes: usize) {
+    request.extensions_mut().insert(BodyMax(max_bytes));
 }
 
 /// The raw bytes of a body within the limit.
@@ -31,28 +36,30 @@ pub struct Raw(pub Bytes);
 impl<S: Send + Sync> FromRequest<S> for Raw {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let limit = request.extensions().get::<BodyMax>().copied();
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let limit = request.extensions().get::<BodyMax>().copied().unwrap_or_default();
         // A body that says itself that it is too large is not waited for.
         let announced = request.body().size_hint().lower();
-        if limit.is_some_and(|BodyMax(max)| usize::try_from(announced).is_ok_and(|bytes| bytes > max)) {
-            return Err(too_large(limit));
+        if usize::try_from(announced).is_ok_and(|bytes| bytes > limit.0) {
+            return Err(limit.exceeded());
         }
-        Bytes::from_request(request, state).await.map(Raw).map_err(|rejection| match rejection {
-            BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => too_large(limit),
-            _ => Problem::new(Code::Malformed).detail("the body ended early").into(),
-        })
+        match Limited::new(request.into_body(), limit.0).collect().await {
+            Ok(body) => Ok(Raw(body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => Err(limit.exceeded()),
+            Err(_) => Err(ended_early()),
+        }
     }
 }
 
-/// `payload_too_large`, naming the limit where it is known.
-fn too_large(limit: Option<BodyMax>) -> ApiError {
-    let problem = Problem::new(Code::PayloadTooLarge);
-    match limit {
-        Some(BodyMax(bytes)) => problem.detail(format_args!("the limit is {bytes} bytes")),
-        None => problem,
+impl BodyMax {
+    /// `payload_too_large`, naming the limit.
+    fn exceeded(self) -> ApiError {
+        Problem::new(Code::PayloadTooLarge).detail(format_args!("the limit is {} bytes", self.0)).into()
     }
-    .into()
+}
+
+fn ended_early() -> ApiError {
+    Problem::new(Code::Malformed).detail("the body ended early").into()
 }
 
 /// A JSON body, in and out. Coming in, the media type is not looked at: people with curl forget it.
@@ -111,14 +118,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::Router;
     use axum::body::{Body, to_bytes};
     use axum::routing::post;
     use common::ids::ChannelId;
     use common::wire::AccountRequest;
     use tower::ServiceExt;
 
-    async fn refusal(router: &Router, path: &str, body: &str) -> Problem {
-        let request = Request::post(path).body(Body::from(body.to_owned())).expect("a request");
+    async fn refusal(router: &Router, max_bytes: usize, body: &str) -> Problem {
+        let mut request = Request::post("/").body(Body::from(body.to_owned())).expect("a request");
+        limit(&mut request, max_bytes);
         let response = router.clone().oneshot(request).await.expect("infallible");
         let body = to_bytes(response.into_body(), 10_000).await.expect("a short body");
         serde_json::from_slice(&body).expect("a problem")
@@ -126,20 +135,13 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_are_refused_by_size_then_by_shape() {
-        let inner = limited(Router::new().route("/small", post(|_: Json<AccountRequest>| async {})), 8);
-        let outer = inner.route("/large", post(|_: Json<AccountRequest>| async {}));
-        let router = limited(outer, 100);
-        let large = refusal(&router, "/large", &"x".repeat(101)).await;
+        let router = Router::new().route("/", post(|_: Json<AccountRequest>| async {}));
+        let large = refusal(&router, 100, &"x".repeat(101)).await;
         assert_eq!(
             (large.code, large.detail.as_deref()),
             (Code::PayloadTooLarge, Some("the limit is 100 bytes"))
         );
-        let small = refusal(&router, "/small", "{       }").await;
-        assert_eq!(
-            (small.code, small.detail.as_deref()),
-            (Code::PayloadTooLarge, Some("the limit is 8 bytes"))
-        );
-        let shape = refusal(&router, "/large", r#"{"public_key": 1}"#).await;
+        let shape = refusal(&router, 100, r#"{"public_key": 1}"#).await;
         assert_eq!((shape.code, shape.field.as_deref()), (Code::Malformed, Some("public_key")));
     }
 

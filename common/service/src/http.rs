@@ -1,16 +1,18 @@
 //! One HTTP/1.1 listener, with a bound on everything a client can make it hold, and an end that loses no request.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
 use common::problem::Code;
+use futures::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -22,9 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::ServiceExt;
-use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::body::limited;
+use crate::body::limit;
 use crate::error::ApiError;
 
 /// How long to leave the accept queue alone after the system refused a connection (out of file descriptors).
@@ -76,7 +77,6 @@ pub struct ConnectionSlot {
 /// Handlers find the peer's address as [`ConnectInfo<SocketAddr>`], and [`ConnectionSlot`] as an extension. A handler
 /// that panics answers `internal`, one that takes too long `outcome_unknown`.
 pub async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, shutdown: CancellationToken) {
-    let router = guarded(router, config);
     let slots = Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));
     let tracker = TaskTracker::new();
     // Dropped when this function ends, however it ends: what is still connected then is cut off.
@@ -100,31 +100,6 @@ pub async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, s
             "cutting off connections that did not end"
         );
     }
-}
-
-/// What every route gets, outermost last.
-fn guarded(router: Router, config: &HttpConfig) -> Router {
-    let timeout = Duration::from_millis(config.request_timeout_ms);
-    limited(router, config.body_max_bytes)
-        .layer(CatchPanicLayer::custom(answer_to_panic))
-        .layer(from_fn_with_state(timeout, bounded_in_time))
-}
-
-async fn bounded_in_time(State(timeout): State<Duration>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => ApiError::new(Code::OutcomeUnknown).into_response(),
-    }
-}
-
-fn answer_to_panic(panic: Box<dyn std::any::Any + Send>) -> Response {
-    let message = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("unknown");
-    tracing::error!(message, "a handler panicked");
-    ApiError::new(Code::Internal).into_response()
 }
 
 /// The next connection, once there is room for it; `None` on shutdown.
@@ -156,15 +131,18 @@ fn converse(
     shutdown: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
     let header_timeout = Duration::from_millis(config.header_timeout_ms);
+    let body_max_bytes = config.body_max_bytes;
+    let request_timeout = Duration::from_millis(config.request_timeout_ms);
     async move {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
         }
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let mut request = request.map(Body::new);
+            limit(&mut request, body_max_bytes);
             request.extensions_mut().insert(ConnectInfo(peer));
             request.extensions_mut().insert(slot.clone());
-            answer(router.clone(), request)
+            answer(router.clone(), request, request_timeout)
         });
         // HTTP/1 alone, and not told apart from HTTP/2 by its first bytes: for those hyper-util waits without a timeout,
         // and idle connections of HTTP/2 have none either.
@@ -188,8 +166,25 @@ fn converse(
     }
 }
 
-async fn answer(router: Router, request: Request) -> Result<Response, Infallible> {
-    router.oneshot(request).await
+/// Answers a request, in time and whatever its handler does. Here and not as layers of the router: each layer would box
+/// every request and its answer once more.
+async fn answer(router: Router, request: Request, within: Duration) -> Result<Response, Infallible> {
+    let answered = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
+    match tokio::time::timeout(within, answered).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(panic)) => Ok(answer_to_panic(panic.as_ref())),
+        Err(_) => Ok(ApiError::new(Code::OutcomeUnknown).into_response()),
+    }
+}
+
+fn answer_to_panic(panic: &(dyn Any + Send)) -> Response {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("unknown");
+    tracing::error!(message, "a handler panicked");
+    ApiError::new(Code::Internal).into_response()
 }
 
 #[cfg(test)]
