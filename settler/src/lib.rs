@@ -28,6 +28,7 @@ mod status;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -46,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 pub use config::Config;
 pub use service::process::Args;
 
-use crate::app::{App, Post, Pulse, random_holder};
+use crate::app::{App, Post, Pulse, random_process};
 use crate::metrics::Metrics;
 use crate::settlement::Payee;
 use crate::status::Admin;
@@ -106,12 +107,13 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
         issuer_key,
         payee,
         metrics,
-        holder: random_holder(),
+        process: random_process(),
+        terms: AtomicU64::new(0),
         post: Post::default(),
         pulse: Pulse::new(),
     });
     tracing::info!(
-        %admin_addr, holder = app.holder, payee = %app.payee.public(), issuer = app.config.issuer.url,
+        %admin_addr, process = app.process, payee = %app.payee.public(), issuer = app.config.issuer.url,
         "settler started"
     );
 
