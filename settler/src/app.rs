@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::clock::Clock;
-use common::ids::PublicKey;
 use common::store::Store;
 use common::store::lease::Lease;
+use ed25519_dalek::VerifyingKey;
 use service::issuer_client::IssuerClient;
 
 use crate::config::Config;
@@ -22,7 +22,7 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) issuer: IssuerClient,
     /// Whose receipts count.
-    pub(crate) issuer_key: PublicKey,
+    pub(crate) issuer_key: VerifyingKey,
     pub(crate) payee: Payee,
     pub(crate) metrics: Metrics,
     /// This process start, as other settlers see it.

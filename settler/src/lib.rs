@@ -32,13 +32,14 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context;
+use common::channel::usable_key;
 use common::clock::Clock;
 use common::config::Config as _;
 use common::store::Store;
 use common::store::connect::ReleaseNotices;
 use futures::FutureExt;
 use service::admin::Readiness;
-use service::issuer_client::IssuerClient;
+use service::issuer_client::{IssuerClient, IssuerClientConfig};
 use service::process::bind;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -93,7 +94,10 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
     let secret = config.payee_key.as_ref().context("payee_key: required")?;
     let payee = Payee::new(secret.read_signing_key().context("payee_key")?);
     let issuer_key = config.issuer.public_key.context("issuer.public_key: required")?;
-    let issuer = IssuerClient::new(&config.issuer)?;
+    let issuer_key =
+        usable_key(&issuer_key).context("issuer.public_key: no key that signatures can be checked with")?;
+    // Receipts are checked once, where a close ends on them: `settlement::proves_close`.
+    let issuer = IssuerClient::new(&IssuerClientConfig { public_key: None, ..config.issuer.clone() })?;
     let (listener, admin_addr) = bind(config.admin_listen, "admin_listen").await?;
     let registry = prometheus::Registry::new();
     let metrics = Metrics::new(&registry).context("metrics")?;
