@@ -8,7 +8,7 @@
 //! * [`load`]: many payers at once, with latencies that do not hide a stalled server. [`ledger`]: what was acknowledged.
 //! * [`audit`]: ledger, Redis and issuer against each other. The core is a pure function.
 //! * [`history`]: whether everything that payers were told can be true. [`chaos`]: a stack under a load and seeded faults.
-//! * `output`, `failure`: tables or JSON on stdout, one line on stderr, an exit code.
+//! * [`output`], `failure`: tables or JSON on stdout, one line on stderr, an exit code.
 
 mod args;
 pub mod audit;
@@ -19,7 +19,7 @@ mod failure;
 pub mod history;
 pub mod ledger;
 pub mod load;
-mod output;
+pub mod output;
 pub mod payer;
 pub mod stack;
 

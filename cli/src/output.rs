@@ -73,10 +73,7 @@ fn watched(bar: ProgressBar, template: &str, what: &str) -> ProgressBar {
 }
 
 /// A table with a header.
-pub(crate) fn table<const N: usize>(
-    header: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> String {
+pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY).set_header(header);
     for row in rows {
@@ -109,7 +106,7 @@ pub(crate) fn figures<K: Into<String>>(rows: impl IntoIterator<Item = (K, String
 }
 
 /// A number with its thousands apart: `18,446`.
-pub(crate) fn grouped(number: u128) -> String {
+pub fn grouped(number: u128) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 2);
     for (i, digit) in digits.chars().enumerate() {

@@ -5,11 +5,12 @@
 //! # Layout
 //!
 //! * [`Stack`]: all of it, started and stopped in order; [`StackSummary`] says where everything is.
-//! * [`process`]: one service. [`redis`]: one Redis server. Both are killed when dropped, and when their owner dies.
+//! * [`process`]: one service. [`redis`]: one Redis server. [`child`]: what both are, and any other program can be: killed
+//!   when dropped, and when its owner dies.
 //! * [`proxy`]: a TCP proxy that misbehaves on demand. [`Links`]: one on each way that a payment or a settlement takes.
 //! * [`free_port`]: a port that stays free until a child has bound it.
 
-mod child;
+pub mod child;
 mod error;
 mod links;
 mod plan;

@@ -16,7 +16,7 @@ pub(super) const POLL: Duration = Duration::from_millis(10);
 
 /// A running or ended child, killed when dropped.
 #[derive(Debug)]
-pub(super) struct Supervised {
+pub struct Supervised {
     name: String,
     log: PathBuf,
     child: Child,
@@ -25,8 +25,11 @@ pub(super) struct Supervised {
 }
 
 impl Supervised {
-    /// Runs `command` with its output appended to `log`.
-    pub(super) fn spawn(name: &str, mut command: Command, log: &Path) -> Result<Self, StackError> {
+    /// Runs `command` with its output appended to `log`. Errors call it `name`.
+    ///
+    /// # Errors
+    /// The program cannot be run, or its log not be written.
+    pub fn spawn(name: &str, mut command: Command, log: &Path) -> Result<Self, StackError> {
         let open = || OpenOptions::new().create(true).append(true).open(log);
         let (stdout, stderr) = open()
             .and_then(|file| Ok((file.try_clone()?, file)))
@@ -42,20 +45,23 @@ impl Supervised {
         Ok(Supervised { name: name.to_owned(), log: log.to_owned(), child, guard, ended: None })
     }
 
-    pub(super) fn name(&self) -> &str {
+    /// The child as errors call it.
+    pub fn name(&self) -> &str {
         &self.name
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub(super) fn log_tail(&self) -> String {
+    /// The last lines of its log.
+    pub fn log_tail(&self) -> String {
         log_tail(&self.log)
     }
 
     /// How the child ended, if it has.
-    pub(super) fn exited(&mut self) -> Option<ExitStatus> {
+    pub fn exited(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten();
             if self.ended.is_some() {
@@ -65,8 +71,11 @@ impl Supervised {
         self.ended
     }
 
-    /// Sends a signal. An error when the child has ended: its id may be another's by now.
-    pub(super) fn signal(&mut self, signal: Signal) -> Result<(), StackError> {
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// The child has ended: its id may be another's by now.
+    pub fn signal(&mut self, signal: Signal) -> Result<(), StackError> {
         let failed = |name: &str, source| StackError::Signal { name: name.to_owned(), source };
         if self.exited().is_some() {
             return Err(failed(&self.name, nix::errno::Errno::ESRCH));
@@ -77,7 +86,7 @@ impl Supervised {
     }
 
     /// SIGKILL, and waits until the system has let go of the child.
-    pub(super) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if self.exited().is_none() {
             // It fails only for a child that has just ended by itself, which is what was asked for.
             let _ = self.child.kill();
@@ -87,7 +96,10 @@ impl Supervised {
     }
 
     /// Waits until the child has ended.
-    pub(super) async fn wait_exit(&mut self, deadline: Duration) -> Result<ExitStatus, StackError> {
+    ///
+    /// # Errors
+    /// It still runs after `deadline`.
+    pub async fn wait_exit(&mut self, deadline: Duration) -> Result<ExitStatus, StackError> {
         let start = Instant::now();
         loop {
             if let Some(status) = self.exited() {

@@ -192,7 +192,10 @@ impl Process {
 }
 
 /// Asks `is_ready` again and again until it says yes (`Ok`), the child ends, or the deadline passes.
-pub(super) async fn wait_until_ready<F>(
+///
+/// # Errors
+/// It ended, or was not ready after `deadline`; both show the end of its log.
+pub async fn wait_until_ready<F>(
     child: &mut Supervised,
     deadline: Duration,
     mut is_ready: impl FnMut() -> F,
