@@ -17,6 +17,9 @@ use common::store::stream::{Entry, EntryId};
 use crate::leadership::{Books, Leadership};
 use crate::policy::{Decision, View, decide};
 
+/// Channels of a page that are held in memory with all that Redis holds of them, at once.
+const CHANNELS_PER_READ: usize = 256;
+
 /// Channels in one call of the script: bounds how long it keeps Redis from everything else.
 const UPDATES_PER_CALL: usize = 512;
 
@@ -150,24 +153,27 @@ async fn learn(
     dead: &mut BTreeMap<EntryId, String>,
 ) -> Result<Vec<ChannelUpdate>, StoreError> {
     let mut updates = Vec::with_capacity(channels.len());
-    let (ids, paid): (Vec<ChannelId>, Vec<Paid>) = channels.into_iter().unzip();
-    let found = leadership.app.store.channels(partition, &ids).await?;
-    for ((id, paid), found) in ids.into_iter().zip(paid).zip(found) {
-        let reason = match found {
-            Ok(Some(channel)) => {
-                updates.push(update(leadership, id, &paid, &channel));
-                continue;
+    let channels: Vec<(ChannelId, Paid)> = channels.into_iter().collect();
+    for channels in channels.chunks(CHANNELS_PER_READ) {
+        let ids: Vec<ChannelId> = channels.iter().map(|(id, _)| *id).collect();
+        let found = leadership.app.store.channels(partition, &ids).await?;
+        for ((id, paid), found) in channels.iter().zip(found) {
+            let reason = match found {
+                Ok(Some(channel)) => {
+                    updates.push(update(leadership, *id, paid, &channel));
+                    continue;
+                }
+                Ok(None) => format!("channel {id} is not known"),
+                Err(StoreError::Corrupt { key, detail }) => {
+                    format!("channel {id} cannot be read: {key}: {detail}")
+                }
+                Err(error) => return Err(error),
+            };
+            for entry in &paid.entries {
+                dead.entry(*entry)
+                    .and_modify(|reasons| *reasons = format!("{reasons}; {reason}"))
+                    .or_insert(reason.clone());
             }
-            Ok(None) => format!("channel {id} is not known"),
-            Err(StoreError::Corrupt { key, detail }) => {
-                format!("channel {id} cannot be read: {key}: {detail}")
-            }
-            Err(error) => return Err(error),
-        };
-        for entry in paid.entries {
-            dead.entry(entry)
-                .and_modify(|reasons| *reasons = format!("{reasons}; {reason}"))
-                .or_insert(reason.clone());
         }
     }
     Ok(updates)

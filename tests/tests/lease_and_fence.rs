@@ -221,6 +221,24 @@ async fn what_a_predecessor_read_and_never_acknowledged_is_read_again_page_by_pa
 }
 
 #[tokio::test]
+async fn channels_are_read_together_and_each_is_answered_for_itself() {
+    let f = Fixture::new().await;
+    let elsewhere = TestChannel::in_partition(&f.store, (f.partition + 1) % f.store.partitions(), 100);
+    elsewhere.register(&f.store).await.expect("registered");
+    let spoiled = TestChannel::in_partition(&f.store, f.partition, 100);
+    f.redis.command(&["SET", f.store.keys().state(&spoiled.id()).as_str(), "nonsense"]).await;
+    let unknown = TestChannel::in_partition(&f.store, f.partition, 100);
+    let ids = [elsewhere.id(), f.channel.id(), spoiled.id(), unknown.id()];
+    let found = f.store.channels(f.partition, &ids).await.expect("Redis answers");
+    let [elsewhere, known, spoiled, unknown] = found.as_slice() else { panic!("{found:?}") };
+    assert!(matches!(elsewhere, Err(StoreError::Corrupt { .. })), "{elsewhere:?}");
+    let known = known.as_ref().expect("readable").as_ref().expect("known");
+    assert_eq!((known.terms.id(), known.state.amount), (f.channel.id(), Amount::new(7)));
+    assert!(matches!(spoiled, Err(StoreError::Corrupt { .. })), "{spoiled:?}");
+    assert_eq!(*unknown, Ok(None));
+}
+
+#[tokio::test]
 async fn only_what_is_acknowledged_is_trimmed() {
     let f = Fixture::new().await;
     for amount in 8..12 {
