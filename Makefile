@@ -4,7 +4,7 @@ CARGO ?= cargo
 MILLRACE = target/release/millrace
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check fmt deps
+.PHONY: help demo dev test bench check fmt deps
 
 help:  ## Show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -25,6 +25,9 @@ test: deps  ## Run every test
 	else \
 		set -x; $(CARGO) test --locked --workspace; \
 	fi
+
+bench: deps  ## Measure what payments cost (docs/BENCHMARKS.md); ARGS=--brief only shows that it runs
+	$(CARGO) bench --locked -p cli --bench bench -- $(ARGS)
 
 check: deps  ## All that a change must pass: format, lints, docs, tests, licences and sources
 	$(CARGO) fmt --all --check

@@ -55,6 +55,8 @@ pub(crate) fn post(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
 pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
+    sent_bytes: u64,
+    received_bytes: u64,
 }
 
 impl Connection {
@@ -66,7 +68,7 @@ impl Connection {
         let stream =
             TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
-        Ok(Connection { stream, buffer: vec![0; BUFFER_BYTES] })
+        Ok(Connection { stream, buffer: vec![0; BUFFER_BYTES], sent_bytes: 0, received_bytes: 0 })
     }
 
     /// `count` connections, spread over `addresses` in turn.
@@ -102,6 +104,8 @@ impl Connection {
             }
         };
         ensure!(body.end == filled, "more came than one answer");
+        self.sent_bytes += u64::try_from(request.len())?;
+        self.received_bytes += u64::try_from(filled)?;
         Ok((status, &self.buffer[body]))
     }
 
@@ -154,6 +158,10 @@ pub(crate) struct Run {
     pub(crate) elapsed: Duration,
     /// Of each exchange, in ns.
     pub(crate) latency_ns: Histogram<u64>,
+    /// Sent to the server, heads included.
+    pub(crate) sent_bytes: u64,
+    /// Received from it, likewise.
+    pub(crate) received_bytes: u64,
 }
 
 /// Makes `exchanges` exchanges, each connection its next as soon as it has the answer to its last. Latencies count from
@@ -179,11 +187,12 @@ pub(crate) async fn closed_loop(
         }
         anyhow::Ok(())
     };
+    let before = traffic(connections);
     let start = Instant::now();
     all(connections.iter_mut().zip(queues).map(|(connection, queue)| converse(connection, queue))).await?;
     let elapsed = start.elapsed();
     ensure!(left.get() == 0, "{} exchanges were not made: too few requests were prepared", left.get());
-    Ok(Run { payments: payments.get(), elapsed, latency_ns: latency_ns.into_inner() })
+    Ok(ended(payments.get(), elapsed, latency_ns.into_inner(), before, traffic(connections)))
 }
 
 /// Makes `exchanges` exchanges at fixed times, `per_second` of them, each connection one in turn, whether or not what was
@@ -213,6 +222,7 @@ pub(crate) async fn open_loop(
         }
         anyhow::Ok(())
     };
+    let before = traffic(connections);
     let start = Instant::now();
     let schedule = Schedule::new(start, Some(per_second), Until::Payments(exchanges));
     // The runtime's own timer ticks once a millisecond, which is longer than a payment takes.
@@ -228,7 +238,25 @@ pub(crate) async fn open_loop(
     all(conversations.map(|((connection, queue), due_at)| converse(connection, queue, due_at))).await?;
     let elapsed = start.elapsed();
     timer.join().map_err(|_| anyhow::anyhow!("the timer of the load generator panicked"))?;
-    Ok(Run { payments: payments.get(), elapsed, latency_ns: latency_ns.into_inner() })
+    Ok(ended(payments.get(), elapsed, latency_ns.into_inner(), before, traffic(connections)))
+}
+
+/// Bytes sent and received so far.
+fn traffic(connections: &[Connection]) -> (u64, u64) {
+    connections.iter().fold((0, 0), |(sent, received), connection| {
+        (sent + connection.sent_bytes, received + connection.received_bytes)
+    })
+}
+
+fn ended(
+    payments: u64,
+    elapsed: Duration,
+    latency_ns: Histogram<u64>,
+    before: (u64, u64),
+    after: (u64, u64),
+) -> Run {
+    let (sent_bytes, received_bytes) = (after.0 - before.0, after.1 - before.1);
+    Run { payments, elapsed, latency_ns, sent_bytes, received_bytes }
 }
 
 /// Runs all conversations side by side, to the end of each or to the first that fails.

@@ -192,14 +192,22 @@ impl Stage {
         connect(&self.redis_config()).await
     }
 
-    /// A figure of Redis' `INFO`, by section and name.
+    /// Numbers of Redis' `INFO`, each by section and name.
     ///
     /// # Errors
-    /// It does not answer, or has no such figure.
-    pub(crate) async fn redis_info(&self, section: &str, name: &str) -> anyhow::Result<String> {
+    /// It does not answer, or has no such number.
+    pub(crate) async fn redis_info<const N: usize>(
+        &self,
+        wanted: [(&str, &str); N],
+    ) -> anyhow::Result<[u64; N]> {
         let probe = Probe::connect(&self.redis_config(), READY_DEADLINE).await?;
-        let mut info = probe.info(section).await?;
-        info.remove(name).with_context(|| format!("INFO {section} has no {name}"))
+        let mut numbers = [0; N];
+        for (number, (section, name)) in numbers.iter_mut().zip(wanted) {
+            let info = probe.info(section).await?;
+            let found = info.get(name).and_then(|text| text.parse().ok());
+            *number = found.with_context(|| format!("INFO {section} has no number {name}"))?;
+        }
+        Ok(numbers)
     }
 
     /// A metric of all relayers together, by the start of its line up to the value.

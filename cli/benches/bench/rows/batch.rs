@@ -8,7 +8,7 @@ use crate::figure::{Figure, Findings, Target};
 use crate::payers::Form;
 use crate::rows::Bench;
 use crate::stage::{Scene, StageOptions};
-use crate::stats::{Spread, micros_each, per_second};
+use crate::stats::{Spread, each, micros_each, per_second};
 
 /// At most this, of the signature check.
 const TARGET: Target = Target::AtMost(1.15);
@@ -45,17 +45,21 @@ async fn measure(bench: &Bench, effort: Effort, form: Form, what: &str) -> anyho
     let verify = VerifyLoop::new();
     let options = StageOptions { channels: effort.channels, ..StageOptions::default() };
     let mut scene = Scene::set(machine, options, CONNECTIONS, form).await?;
-    let (mut cpu, mut speed) = (Vec::new(), Vec::new());
+    let (mut cpu, mut speed, mut sent, mut received) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.rounds {
         let verify_us = verify.measure(machine, effort.checks)?;
         let paid = scene.pay(machine, effort.payments).await?;
         cpu.push((micros_each(paid.relayer_cpu, paid.run.payments), verify_us));
         speed.push(per_second(paid.run.payments, paid.run.elapsed));
+        sent.push(each(paid.run.sent_bytes, paid.run.payments));
+        received.push(each(paid.run.received_bytes, paid.run.payments));
     }
     scene.end().await?;
     let name = |figure: &str| format!("{figure}, {what} of {VOUCHERS}");
     Ok(vec![
         Figure::beside(name("relayer CPU"), "us/payment", "verify", &cpu).target(TARGET),
         Figure::new(name("payments"), Spread::of(speed), "payments/s"),
+        Figure::new(name("to the relayer"), Spread::of(sent), "bytes/payment"),
+        Figure::new(name("from the relayer"), Spread::of(received), "bytes/payment"),
     ])
 }

@@ -243,5 +243,6 @@ fn unsigned(channel_id: &ChannelId) -> PaymentRequest {
 
 /// Memory that Redis uses for data, in bytes.
 async fn used_by_redis(stage: &Stage) -> anyhow::Result<u64> {
-    stage.redis_info("memory", "used_memory").await?.parse().context("INFO memory")
+    let [used] = stage.redis_info([("memory", "used_memory")]).await?;
+    Ok(used)
 }

@@ -22,6 +22,14 @@ const ALWAYS_TARGET: Target = Target::AtLeast(0.5);
 const CONNECTIONS: usize = 64;
 const MORE_CONNECTIONS: usize = 256;
 
+/// What goes through Redis, as its `INFO` counts it: over the network, and to disk.
+const TRAFFIC: [(&str, &str); 3] = [
+    ("stats", "total_net_input_bytes"),
+    ("stats", "total_net_output_bytes"),
+    ("persistence", "aof_current_size"),
+];
+const TRAFFIC_NAMES: [&str; 3] = ["to Redis", "from Redis", "append-only file"];
+
 /// How much is measured.
 #[derive(Clone, Copy)]
 struct Effort {
@@ -69,17 +77,21 @@ async fn cost(
 ) -> anyhow::Result<Scene> {
     let mut cpu = Vec::new();
     let threads_before = by_name(&scene)?;
-    let calls_before = calls(&scene).await?;
+    let (calls_before, traffic_before) = (calls(&scene).await?, scene.stage.redis_info(TRAFFIC).await?);
     for _ in 0..effort.rounds {
         let paid = scene.pay(&bench.machine, effort.payments).await?;
         cpu.push(redis_us(&paid));
     }
-    let (vouchers, calls) = minus(calls(&scene).await?, calls_before);
+    let [vouchers, calls] = minus(calls(&scene).await?, calls_before);
+    let traffic = minus(scene.stage.redis_info(TRAFFIC).await?, traffic_before);
     let name = |what: &str| format!("{what}, {connections} connections");
     findings.figures.extend([
         Figure::new(name("Redis CPU"), Spread::of(cpu), "us/payment").target(CPU_TARGET),
         Figure::new(name("vouchers in a call"), each(vouchers, calls), "vouchers"),
     ]);
+    for (what, bytes) in TRAFFIC_NAMES.into_iter().zip(traffic) {
+        findings.figures.push(Figure::new(name(what), each(bytes, vouchers), "bytes/payment"));
+    }
     let used: Vec<(String, Duration)> = by_name(&scene)?
         .into_iter()
         .map(|(thread, after)| {
@@ -142,11 +154,11 @@ fn by_name(scene: &Scene) -> anyhow::Result<BTreeMap<String, Duration>> {
 }
 
 /// Vouchers recorded so far, and the calls that did it.
-async fn calls(scene: &Scene) -> anyhow::Result<(u64, u64)> {
+async fn calls(scene: &Scene) -> anyhow::Result<[u64; 2]> {
     let vouchers = scene.stage.metric("millrace_relayer_call_vouchers_sum").await?;
-    Ok((vouchers, scene.stage.metric("millrace_relayer_call_vouchers_count").await?))
+    Ok([vouchers, scene.stage.metric("millrace_relayer_call_vouchers_count").await?])
 }
 
-fn minus(after: (u64, u64), before: (u64, u64)) -> (u64, u64) {
-    (after.0.saturating_sub(before.0), after.1.saturating_sub(before.1))
+fn minus<const N: usize>(after: [u64; N], before: [u64; N]) -> [u64; N] {
+    std::array::from_fn(|i| after[i].saturating_sub(before[i]))
 }

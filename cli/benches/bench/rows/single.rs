@@ -6,7 +6,7 @@ use crate::figure::{Figure, Findings, Target};
 use crate::payers::Form;
 use crate::rows::Bench;
 use crate::stage::{Scene, StageOptions};
-use crate::stats::{Spread, micros_each, per_second, percent, sum};
+use crate::stats::{Spread, each, micros_each, per_second, percent, sum};
 
 /// At most this, of signature check and echo server together.
 const TARGET: Target = Target::AtMost(1.25);
@@ -35,6 +35,8 @@ struct Round {
     echo: f64,
     relayer: f64,
     payments_per_second: f64,
+    bytes_to_relayer: f64,
+    bytes_from_relayer: f64,
     /// Of the time, how much the server was at work: the rest it waited for the load.
     echo_busy_percent: f64,
     relayer_busy_percent: f64,
@@ -74,6 +76,8 @@ async fn measure(
             echo: micros_each(echo_cpu, effort.echoes),
             relayer: micros_each(paid.relayer_cpu, paid.run.payments),
             payments_per_second: per_second(paid.run.payments, paid.run.elapsed),
+            bytes_to_relayer: each(paid.run.sent_bytes, paid.run.payments),
+            bytes_from_relayer: each(paid.run.received_bytes, paid.run.payments),
             echo_busy_percent: percent(echo_cpu, echoed.elapsed),
             relayer_busy_percent: percent(paid.relayer_cpu, paid.run.elapsed),
         });
@@ -89,6 +93,8 @@ async fn measure(
             Figure::new(name("echo server CPU"), spread(|round| round.echo), "us/request"),
             Figure { target, ..relayer },
             Figure::new(name("payments"), spread(|round| round.payments_per_second), "payments/s"),
+            Figure::new(name("to the relayer"), spread(|round| round.bytes_to_relayer), "bytes/payment"),
+            Figure::new(name("from the relayer"), spread(|round| round.bytes_from_relayer), "bytes/payment"),
         ],
         notes: vec![format!(
             "{connections} connections: the echo server was at work for {:.0} % of its time, the relayer for {:.0} %",
