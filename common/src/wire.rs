@@ -1,5 +1,6 @@
 //! JSON bodies as they cross HTTP between payer, relayer, settler and issuer. Unknown fields are refused.
 
+use ed25519_dalek::VerifyingKey;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -323,6 +324,11 @@ pub struct Receipt {
 impl Receipt {
     /// True if `issuer` signed exactly this receipt.
     pub fn is_signed_by(&self, issuer: &PublicKey) -> bool {
+        crate::channel::usable_key(issuer).is_some_and(|key| self.is_signed_with(&key))
+    }
+
+    /// True if the owner of `key`, decoded by [`crate::channel::usable_key`], signed exactly this receipt.
+    pub fn is_signed_with(&self, key: &VerifyingKey) -> bool {
         let message = message::receipt(
             &self.channel_id,
             self.settled_amount,
@@ -330,8 +336,7 @@ impl Receipt {
             self.closed,
             self.settled_at_ms,
         );
-        crate::channel::usable_key(issuer)
-            .is_some_and(|key| crate::scheme::verify_strict(&key, &message, &self.signature))
+        crate::scheme::verify_strict(key, &message, &self.signature)
     }
 }
 

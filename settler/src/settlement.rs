@@ -9,7 +9,7 @@ use common::message;
 use common::store::settle::Pinned;
 use common::voucher::Proof;
 use common::wire::{IssuerChannel, IssuerStatus, Receipt, SettlementRequest};
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 
 use crate::config::ClosesConfig;
 
@@ -75,15 +75,15 @@ pub fn request(
 }
 
 /// True if `receipt` is the issuer's word that the channel has ended with exactly `amount` paid.
-pub fn proves_close(receipt: &Receipt, issuer: &PublicKey, id: &ChannelId, amount: Amount) -> bool {
+pub fn proves_close(receipt: &Receipt, issuer: &VerifyingKey, id: &ChannelId, amount: Amount) -> bool {
     receipt.closed
         && receipt.channel_id == *id
         && receipt.settled_amount == amount
-        && receipt.is_signed_by(issuer)
+        && receipt.is_signed_with(issuer)
 }
 
 /// The receipt by which the issuer has closed this channel for exactly `amount` already, if it has.
-pub fn earlier_receipt(channel: IssuerChannel, issuer: &PublicKey, amount: Amount) -> Option<Receipt> {
+pub fn earlier_receipt(channel: IssuerChannel, issuer: &VerifyingKey, amount: Amount) -> Option<Receipt> {
     let id = channel.channel_id;
     let closed = channel.status == IssuerStatus::Closed && channel.settled_amount == amount;
     channel.receipt.filter(|receipt| closed && proves_close(receipt, issuer, &id, amount))
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn only_the_issuers_receipt_for_exactly_this_close_counts() {
-        let counts = |receipt: &Receipt| proves_close(receipt, &public(1), &ID, Amount::new(5));
+        let counts = |receipt: &Receipt| proves_close(receipt, &key(1).verifying_key(), &ID, Amount::new(5));
         assert!(counts(&receipt(5, true, 1)));
         assert!(!counts(&receipt(4, true, 1)), "another amount");
         assert!(!counts(&receipt(5, false, 1)), "not closed");
@@ -207,8 +207,9 @@ mod tests {
             receipt: Some(receipt(5, true, 1)),
             opened_at_ms: 0,
         };
-        let found =
-            |channel: IssuerChannel, amount| earlier_receipt(channel, &public(1), Amount::new(amount));
+        let found = |channel: IssuerChannel, amount| {
+            earlier_receipt(channel, &key(1).verifying_key(), Amount::new(amount))
+        };
         assert!(found(channel.clone(), 5).is_some());
         assert!(found(channel.clone(), 6).is_none());
         assert!(found(IssuerChannel { status: IssuerStatus::Refunded, ..channel.clone() }, 5).is_none());
