@@ -85,7 +85,7 @@ fn measure(args: &Args) -> anyhow::Result<()> {
         report.take(row, &description, findings);
         say(&report.text(row, &before))?;
         if !args.brief && !args.no_write {
-            report.write()?;
+            report.write(&before)?;
         }
     }
     Ok(())
