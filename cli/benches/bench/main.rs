@@ -88,8 +88,11 @@ fn measure(args: &Args) -> anyhow::Result<()> {
             runtime.block_on(row.run(&bench)).with_context(|| format!("the row {} failed", row.name()))?;
         report.take(row, &description, findings);
         say(&report.text(row, &before))?;
+        if !args.brief && !args.no_write {
+            report.write(&before)?;
+        }
     }
-    if args.brief || args.no_write { Ok(()) } else { report.write() }
+    Ok(())
 }
 
 fn say(text: &str) -> anyhow::Result<()> {
