@@ -6,8 +6,8 @@ use common::amount::Amount;
 use common::channel::Terms;
 use common::ids::{ChannelId, PublicKey, Signature};
 use common::message;
-use common::verify::{usable_key, verify_strict};
 use common::secret::{SecretError, read_signing_key};
+use common::verify::{usable_key, verify_strict};
 use common::wire::{CloseRequest, Latest, OpenRequest, Party, PaymentRequest};
 use ed25519_dalek::SigningKey;
 

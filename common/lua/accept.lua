@@ -20,9 +20,10 @@
 --
 -- Amounts are compared as texts of 20 digits: Lua numbers are doubles and cannot tell 2^53 from 2^53 + 1.
 
+local KEYS, ARGV, call, sub, tonumber = KEYS, ARGV, redis.call, string.sub, tonumber
 local n = tonumber(ARGV[1])
 local m = #KEYS - 2 * n
-local values = redis.call('MGET', unpack(KEYS, 1, n + m))
+local values = call('MGET', unpack(KEYS, 1, n + m))
 for p = 1, n do
   local seq = tonumber(values[p])
   if not seq or seq < tonumber(ARGV[3 * p - 1]) then
@@ -30,63 +31,64 @@ for p = 1, n do
   end
 end
 
-local letters, seqs, details = {}, {}, {}
-local entries, writes, latest = {}, {}, {}
+local answer, letters, details, entries = {}, {}, {}, {}
+-- States and seqs to write, names and values by turns. Of a channel that is named again the last one counts.
+local writes, written = {}, 0
+local latest = {}
 local at = n
 for p = 1, n do
-  local entry, id_from = {}, tonumber(ARGV[3 * p + 1])
+  local entry, length, id_from = {}, 0, tonumber(ARGV[3 * p + 1])
   for _ = 1, tonumber(ARGV[3 * p]) do
     at = at + 1
     local key, voucher = KEYS[at], ARGV[2 * n + 1 + at]
     local state = latest[key] or values[at]
     local letter = 'U'
     if state then
-      local amount, before = string.sub(voucher, 1, 20), string.sub(state, 2, 21)
-      letter = string.sub(state, 1, 1)
+      local amount, before = sub(voucher, 1, 20), sub(state, 2, 21)
+      letter = sub(state, 1, 1)
       if letter == 'O' then
+        local capacity = sub(state, 22, 41)
         if amount <= before then
-          local same = amount == before and string.sub(voucher, 21) == string.sub(state, 42)
-          letter = same and 'D' or 'S'
+          letter = amount == before and sub(voucher, 21) == sub(state, 42) and 'D' or 'S'
+        elseif amount > capacity then
+          letter = 'M'
         else
-          letter = amount > string.sub(state, 22, 41) and 'M' or 'A'
+          letter = 'A'
+          state = 'O' .. amount .. capacity .. sub(voucher, 21)
+          latest[key] = state
+          writes[written + 1], writes[written + 2] = key, state
+          written = written + 2
+          entry[length + 1], entry[length + 2] = sub(key, id_from), voucher
+          length = length + 2
         end
       elseif letter ~= 'C' and letter ~= 'X' and letter ~= 'F' then
         letter = '?'
       end
-      if letter == 'A' then
-        latest[key] = 'O' .. amount .. string.sub(state, 22, 41) .. string.sub(voucher, 21)
-        entry[#entry + 1] = string.sub(key, id_from)
-        entry[#entry + 1] = voucher
-      elseif letter ~= 'D' and letter ~= 'M' then
-        details[#details + 1] = before .. string.sub(state, 42)
+      if letter ~= 'A' and letter ~= 'D' and letter ~= 'M' then
+        details[#details + 1] = before .. sub(state, 42)
       end
     end
     letters[at - n] = letter
   end
-  seqs[p] = tonumber(values[p])
-  if #entry > 0 then
-    seqs[p] = seqs[p] + 1
-    writes[#writes + 1] = KEYS[p]
-    writes[#writes + 1] = string.format('%.0f', seqs[p])
-    entries[p] = entry
+  local seq = tonumber(values[p])
+  if length > 0 then
+    seq = seq + 1
+    writes[written + 1], writes[written + 2] = KEYS[p], string.format('%.0f', seq)
+    written = written + 2
+  end
+  answer[p + 1], entries[p] = seq, entry
+end
+
+if written > 0 then
+  call('MSET', unpack(writes))
+  for p = 1, n do
+    if #entries[p] > 0 then
+      call('XADD', KEYS[n + m + p], '*', unpack(entries[p]))
+    end
   end
 end
 
-if #writes > 0 then
-  for key, state in pairs(latest) do
-    writes[#writes + 1] = key
-    writes[#writes + 1] = state
-  end
-  redis.call('MSET', unpack(writes))
-  for p, entry in pairs(entries) do
-    redis.call('XADD', KEYS[n + m + p], '*', unpack(entry))
-  end
-end
-
-local answer = {table.concat(letters)}
-for p = 1, n do
-  answer[p + 1] = seqs[p]
-end
+answer[1] = table.concat(letters)
 for i = 1, #details do
   answer[n + 1 + i] = details[i]
 end

@@ -20,11 +20,10 @@ end
 for i = 1, tonumber(take()) do
   local id, first_at, last_at, due_at = take(), take(), take(), take()
   local hash = KEYS[4 + i]
+  local marks = redis.call('HMGET', hash, 'closing_at', 'close_requested_at', 'first_at')
   if first_at ~= '' then
-    redis.call('HSETNX', hash, 'first_at', first_at)
-    redis.call('HSET', hash, 'last_at', last_at)
+    redis.call('HSET', hash, 'first_at', marks[3] or first_at, 'last_at', last_at)
   end
-  local marks = redis.call('HMGET', hash, 'closing_at', 'close_requested_at')
   -- A channel that is closing or closed keeps its own time; one that was asked to close may only come earlier.
   if not marks[1] then
     if marks[2] then

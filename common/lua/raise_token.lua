@@ -1,7 +1,7 @@
 -- Lifts the token counter above one that the issuer has seen, after Redis lost its own count.
 --
 -- KEYS[1] lease   KEYS[2] token
--- ARGV[1] holder   ARGV[2] highest token that the issuer has seen
+-- ARGV[1] holder: `<process>:<term>`, see acquire_lease.lua   ARGV[2] highest token that the issuer has seen
 --
 -- Returns the caller's new token, or 0 if the caller does not hold the lease: then the higher token is a successor's.
 

@@ -1,7 +1,8 @@
--- Gives a lease back and tells the standbys, so that none of them waits for it to run out.
+-- Gives a lease back and tells the standbys, so that none of them waits for it to run out. A release that arrives late
+-- names a term that is over, and changes nothing.
 --
 -- KEYS[1] lease
--- ARGV[1] holder   ARGV[2] Pub/Sub channel of the notice
+-- ARGV[1] holder: `<process>:<term>`, see acquire_lease.lua   ARGV[2] Pub/Sub channel of the notice
 --
 -- Returns 1, or 0 if the caller did not hold it any more.
 

@@ -24,7 +24,8 @@ impl InvalidId {
     /// Why `text` is not the base58 form of `expected_bytes` bytes.
     fn of(text: &str, expected_bytes: usize) -> Self {
         // A much longer text is not decoded: the work grows with the square of its length.
-        let decoded = (text.len() <= expected_bytes.saturating_mul(2)).then(|| bs58::decode(text).into_vec().ok());
+        let decoded =
+            (text.len() <= expected_bytes.saturating_mul(2)).then(|| bs58::decode(text).into_vec().ok());
         let found_bytes = decoded.flatten().map(|bytes| bytes.len()).filter(|found| *found != expected_bytes);
         InvalidId { expected_bytes, found_bytes }
     }

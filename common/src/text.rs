@@ -25,7 +25,10 @@ impl<const MAX: usize> Deref for Base58<MAX> {
 
     fn deref(&self) -> &str {
         // Every character of the alphabet is ASCII.
-        self.characters.get(..usize::from(self.length)).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+        self.characters
+            .get(..usize::from(self.length))
+            .and_then(|text| str::from_utf8(text).ok())
+            .unwrap_or_default()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::channel::{Status, Terms};
 use crate::ids::{ChannelId, PublicKey, Signature};
 use crate::message;
 use crate::problem::Problem;
-use crate::verify::{usable_key, verify_strict};
+use crate::verify::{UsableKey, usable_key, verify_strict};
 use crate::voucher::{Payment, Proof};
 
 /// A body that has not the documented form.
@@ -324,6 +324,11 @@ pub struct Receipt {
 impl Receipt {
     /// True if `issuer` signed exactly this receipt.
     pub fn is_signed_by(&self, issuer: &PublicKey) -> bool {
+        usable_key(issuer).is_some_and(|key| self.is_signed_with(&key))
+    }
+
+    /// True if the owner of `key`, decoded by [`usable_key`], signed exactly this receipt.
+    pub fn is_signed_with(&self, key: &UsableKey) -> bool {
         let message = message::receipt(
             &self.channel_id,
             self.settled_amount,
@@ -331,7 +336,7 @@ impl Receipt {
             self.closed,
             self.settled_at_ms,
         );
-        usable_key(issuer).is_some_and(|key| verify_strict(&key, &message, &self.signature))
+        verify_strict(key, &message, &self.signature)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use common::verify::usable_key;
 use common::config::{Config as _, ConfigError, LogConfig, RedisConfig, positive};
 use common::ids::PublicKey;
+use common::verify::usable_key;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service::http::HttpConfig;

@@ -3,9 +3,9 @@
 use common::channel::Status;
 use common::ids::ChannelId;
 use common::message;
-use common::verify::{usable_key, verify_strict};
 use common::store::StoreError;
 use common::store::read::StoredChannel;
+use common::verify::{usable_key, verify_strict};
 use common::voucher::Unproven;
 use common::wire::{CloseAnswer, CloseRequest, IssuerChannel, Latest, Party, RelayerChannel};
 

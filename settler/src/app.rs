@@ -1,12 +1,13 @@
 //! What every part of the settler works with.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::clock::Clock;
-use common::ids::PublicKey;
 use common::store::Store;
 use common::store::lease::Lease;
+use common::verify::UsableKey;
 use service::issuer_client::IssuerClient;
 
 use crate::config::Config;
@@ -21,11 +22,13 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) issuer: IssuerClient,
     /// Whose receipts count.
-    pub(crate) issuer_key: PublicKey,
+    pub(crate) issuer_key: UsableKey,
     pub(crate) payee: Payee,
     pub(crate) metrics: Metrics,
     /// This process start, as other settlers see it.
-    pub(crate) holder: String,
+    pub(crate) process: String,
+    /// Leaderships that this process has sought.
+    pub(crate) terms: AtomicU64,
     pub(crate) post: Post,
     pub(crate) pulse: Pulse,
 }
@@ -34,10 +37,15 @@ impl App {
     pub(crate) fn ttl(&self) -> Duration {
         Duration::from_millis(self.config.lease.ttl_ms)
     }
+
+    /// The number of the next leadership to be sought: what was sent in an earlier one and arrives late is told from it.
+    pub(crate) fn next_term(&self) -> u64 {
+        self.terms.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
 }
 
 /// Sixteen random bytes in hex: no two process starts have the same.
-pub(crate) fn random_holder() -> String {
+pub(crate) fn random_process() -> String {
     rand::random::<[u8; 16]>().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -51,10 +59,11 @@ impl Post {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = lease;
     }
 
-    /// Token and time left, while this process leads.
-    pub(crate) fn token(&self) -> Option<(u64, Duration)> {
+    /// The lease, while this process leads, with its token.
+    pub(crate) fn lease(&self) -> Option<(Arc<Lease>, u64)> {
         let lease = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        Some((lease.token().ok()?.get(), lease.remaining()))
+        let token = lease.token().ok()?.get();
+        Some((lease, token))
     }
 }
 
@@ -82,10 +91,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_holder_is_sixteen_bytes_of_hex_and_never_the_same() {
-        let holder = random_holder();
-        assert_eq!(holder.len(), 32);
-        assert!(holder.bytes().all(|b| b.is_ascii_hexdigit()));
-        assert_ne!(holder, random_holder());
+    fn a_process_is_sixteen_bytes_of_hex_and_never_the_same() {
+        let process = random_process();
+        assert_eq!(process.len(), 32);
+        assert!(process.bytes().all(|b| b.is_ascii_hexdigit()));
+        assert_ne!(process, random_process());
     }
 }

@@ -13,13 +13,12 @@ use common::store::StoreError;
 use common::store::read::StoredChannel;
 use common::store::settle::{ChannelUpdate, ReadFrom};
 use common::store::stream::{Entry, EntryId};
-use futures::{StreamExt, stream};
 
 use crate::leadership::{Books, Leadership};
 use crate::policy::{Decision, View, decide};
 
-/// Channels of a page that are read at once.
-const READS_AT_ONCE: usize = 64;
+/// Channels of a page that are held in memory with all that Redis holds of them, at once.
+const CHANNELS_PER_READ: usize = 256;
 
 /// Channels in one call of the script: bounds how long it keeps Redis from everything else.
 const UPDATES_PER_CALL: usize = 512;
@@ -78,7 +77,7 @@ async fn take_page(
     let timer = app.metrics.page_seconds.start_timer();
     let Gathered { channels, mut dead, payments } = gather(&entries);
     let _writing = books.lock().await;
-    let updates = learn(leadership, channels, &mut dead).await?;
+    let updates = learn(leadership, partition, channels, &mut dead).await?;
     for (id, reason) in &dead {
         tracing::error!(partition, entry = %id, reason, "an entry of accepted payments is given up on");
     }
@@ -149,30 +148,32 @@ fn gather(entries: &[Entry]) -> Gathered {
 /// any more makes its entries dead: nobody could settle it, and nobody may forget it.
 async fn learn(
     leadership: &Leadership,
+    partition: u16,
     channels: HashMap<ChannelId, Paid>,
     dead: &mut BTreeMap<EntryId, String>,
 ) -> Result<Vec<ChannelUpdate>, StoreError> {
-    let app = &leadership.app;
     let mut updates = Vec::with_capacity(channels.len());
-    let mut reads = stream::iter(channels)
-        .map(async |(id, paid)| (app.store.channel(&id).await, id, paid))
-        .buffer_unordered(READS_AT_ONCE);
-    while let Some((found, id, paid)) = reads.next().await {
-        let reason = match found {
-            Ok(Some(channel)) => {
-                updates.push(update(leadership, id, &paid, &channel));
-                continue;
+    let channels: Vec<(ChannelId, Paid)> = channels.into_iter().collect();
+    for channels in channels.chunks(CHANNELS_PER_READ) {
+        let ids: Vec<ChannelId> = channels.iter().map(|(id, _)| *id).collect();
+        let found = leadership.app.store.channels(partition, &ids).await?;
+        for ((id, paid), found) in channels.iter().zip(found) {
+            let reason = match found {
+                Ok(Some(channel)) => {
+                    updates.push(update(leadership, *id, paid, &channel));
+                    continue;
+                }
+                Ok(None) => format!("channel {id} is not known"),
+                Err(StoreError::Corrupt { key, detail }) => {
+                    format!("channel {id} cannot be read: {key}: {detail}")
+                }
+                Err(error) => return Err(error),
+            };
+            for entry in &paid.entries {
+                dead.entry(*entry)
+                    .and_modify(|reasons| *reasons = format!("{reasons}; {reason}"))
+                    .or_insert(reason.clone());
             }
-            Ok(None) => format!("channel {id} is not known"),
-            Err(StoreError::Corrupt { key, detail }) => {
-                format!("channel {id} cannot be read: {key}: {detail}")
-            }
-            Err(error) => return Err(error),
-        };
-        for entry in paid.entries {
-            dead.entry(entry)
-                .and_modify(|reasons| *reasons = format!("{reasons}; {reason}"))
-                .or_insert(reason.clone());
         }
     }
     Ok(updates)

@@ -6,17 +6,14 @@ use std::time::Duration;
 
 use common::channel::Status;
 use common::fault_point;
+use common::ids::ChannelId;
 use common::store::StoreError;
 use common::store::read::StoredChannel;
 use common::store::settle::ChannelUpdate;
-use futures::{StreamExt, stream};
 
 use crate::closer;
 use crate::leadership::{Books, Hold, Holds, Leadership};
 use crate::policy::{Decision, Reason, View, decide};
-
-/// Due channels that are read at once.
-const READS_AT_ONCE: usize = 64;
 
 /// How long to leave a channel alone that cannot be read, in ms.
 const PUT_OFF_MS: u64 = 600_000;
@@ -69,14 +66,14 @@ async fn look(
     fault_point::reach("due_read");
     let more = due.len() >= wanted;
     let fresh = due.into_iter().filter(|id| !held.contains(id)).filter_map(|id| holds.hold(id));
+    let fresh: Vec<Hold> = fresh.collect();
+    let ids: Vec<ChannelId> = fresh.iter().map(|hold| hold.id).collect();
     let writing = books.lock().await;
-    let mut looked = stream::iter(fresh)
-        .map(async |hold| (app.store.channel(&hold.id).await, hold))
-        .buffer_unordered(READS_AT_ONCE);
+    let found = app.store.channels(partition, &ids).await?;
 
     let mut waiting = Vec::new();
     let mut closing = Vec::new();
-    while let Some((found, hold)) = looked.next().await {
+    for (hold, found) in fresh.into_iter().zip(found) {
         let id = hold.id;
         match found {
             Ok(Some(channel)) => match step(leadership, &channel, now_ms) {
@@ -100,7 +97,6 @@ async fn look(
             Err(error) => return Err(error),
         }
     }
-    drop(looked);
     put_off(leadership, partition, waiting).await?;
     drop(writing);
     for (hold, channel, reason) in closing {

@@ -65,6 +65,7 @@ async fn stand_by(
     fit: &mut watch::Receiver<bool>,
     shutdown: &CancellationToken,
 ) -> Option<Arc<Lease>> {
+    let term = app.next_term();
     let mut failing = false;
     while !shutdown.is_cancelled() {
         app.pulse.beat();
@@ -76,13 +77,13 @@ async fn stand_by(
             }
             continue;
         }
-        let pause = match app.store.acquire_lease(&app.holder, app.ttl()).await {
+        let pause = match app.store.acquire_lease(&app.process, term, app.ttl()).await {
             Ok(Acquired::Held(lease)) => return Some(lease),
             Ok(Acquired::HeldByOther { expires_in }) => {
                 failing = false;
                 expires_in.saturating_add(AFTER_EXPIRY).min(poll(app))
             }
-            // Asking again is safe even if it was granted: a holder keeps what it holds.
+            // Asking again is safe even if it was granted: what was granted for this term is kept.
             Err(error) => {
                 if !failing {
                     tracing::warn!(%error, "cannot ask for the lease, trying again");
@@ -121,7 +122,7 @@ async fn give_back(app: &App, lease: &Lease) {
 /// Leads until the lease ends or `shutdown`, and leaves nothing of it running.
 async fn lead(app: &Arc<App>, lease: Arc<Lease>, shutdown: &CancellationToken) -> StepDown {
     let token = lease.token().map_or(0, |token| token.get());
-    tracing::info!(holder = app.holder, token, "leading");
+    tracing::info!(holder = lease.holder(), token, "leading");
     app.post.set(Some(lease.clone()));
     app.metrics.terms.inc();
     app.metrics.leader.set(1);
@@ -143,7 +144,7 @@ async fn lead(app: &Arc<App>, lease: Arc<Lease>, shutdown: &CancellationToken) -
     app.metrics.leader.set(0);
     app.metrics.token.set(0);
     app.metrics.step_down(reason.as_str());
-    tracing::info!(holder = app.holder, reason = reason.as_str(), "leading no more");
+    tracing::info!(holder = lease.holder(), reason = reason.as_str(), "leading no more");
 
     if matches!(reason, StepDown::Shutdown | StepDown::Fenced(_) | StepDown::Failed) {
         fault_point::reach("drained");

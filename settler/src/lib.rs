@@ -28,6 +28,7 @@ mod status;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -35,9 +36,10 @@ use common::clock::Clock;
 use common::config::Config as _;
 use common::store::Store;
 use common::store::connect::ReleaseNotices;
+use common::verify::usable_key;
 use futures::FutureExt;
 use service::admin::Readiness;
-use service::issuer_client::IssuerClient;
+use service::issuer_client::{IssuerClient, IssuerClientConfig};
 use service::process::bind;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -46,7 +48,7 @@ use tokio_util::sync::CancellationToken;
 pub use config::Config;
 pub use service::process::Args;
 
-use crate::app::{App, Post, Pulse, random_holder};
+use crate::app::{App, Post, Pulse, random_process};
 use crate::metrics::Metrics;
 use crate::settlement::Payee;
 use crate::status::Admin;
@@ -92,7 +94,10 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
     let secret = config.payee_key.as_ref().context("payee_key: required")?;
     let payee = Payee::new(secret.read_signing_key().context("payee_key")?);
     let issuer_key = config.issuer.public_key.context("issuer.public_key: required")?;
-    let issuer = IssuerClient::new(&config.issuer)?;
+    let issuer_key =
+        usable_key(&issuer_key).context("issuer.public_key: no key that signatures can be checked with")?;
+    // Receipts are checked once, where a close ends on them: `settlement::proves_close`.
+    let issuer = IssuerClient::new(&IssuerClientConfig { public_key: None, ..config.issuer.clone() })?;
     let (listener, admin_addr) = bind(config.admin_listen, "admin_listen").await?;
     let registry = prometheus::Registry::new();
     let metrics = Metrics::new(&registry).context("metrics")?;
@@ -106,12 +111,13 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
         issuer_key,
         payee,
         metrics,
-        holder: random_holder(),
+        process: random_process(),
+        terms: AtomicU64::new(0),
         post: Post::default(),
         pulse: Pulse::new(),
     });
     tracing::info!(
-        %admin_addr, holder = app.holder, payee = %app.payee.public(), issuer = app.config.issuer.url,
+        %admin_addr, process = app.process, payee = %app.payee.public(), issuer = app.config.issuer.url,
         "settler started"
     );
 

@@ -7,6 +7,7 @@ use common::channel::SchemeKind;
 use common::ids::{ChannelId, PublicKey, Signature};
 use common::message;
 use common::store::settle::Pinned;
+use common::verify::UsableKey;
 use common::voucher::Proof;
 use common::wire::{IssuerChannel, IssuerStatus, Receipt, SettlementRequest};
 use ed25519_dalek::SigningKey;
@@ -75,15 +76,15 @@ pub fn request(
 }
 
 /// True if `receipt` is the issuer's word that the channel has ended with exactly `amount` paid.
-pub fn proves_close(receipt: &Receipt, issuer: &PublicKey, id: &ChannelId, amount: Amount) -> bool {
+pub fn proves_close(receipt: &Receipt, issuer: &UsableKey, id: &ChannelId, amount: Amount) -> bool {
     receipt.closed
         && receipt.channel_id == *id
         && receipt.settled_amount == amount
-        && receipt.is_signed_by(issuer)
+        && receipt.is_signed_with(issuer)
 }
 
 /// The receipt by which the issuer has closed this channel for exactly `amount` already, if it has.
-pub fn earlier_receipt(channel: IssuerChannel, issuer: &PublicKey, amount: Amount) -> Option<Receipt> {
+pub fn earlier_receipt(channel: IssuerChannel, issuer: &UsableKey, amount: Amount) -> Option<Receipt> {
     let id = channel.channel_id;
     let closed = channel.status == IssuerStatus::Closed && channel.settled_amount == amount;
     channel.receipt.filter(|receipt| closed && proves_close(receipt, issuer, &id, amount))
@@ -137,6 +138,10 @@ mod tests {
         }
     }
 
+    fn issuer() -> UsableKey {
+        common::verify::usable_key(&public(1)).expect("an honest key")
+    }
+
     #[test]
     fn the_payee_signs_channel_amount_close_and_token() {
         let payee = Payee::new(key(3));
@@ -175,7 +180,7 @@ mod tests {
 
     #[test]
     fn only_the_issuers_receipt_for_exactly_this_close_counts() {
-        let counts = |receipt: &Receipt| proves_close(receipt, &public(1), &ID, Amount::new(5));
+        let counts = |receipt: &Receipt| proves_close(receipt, &issuer(), &ID, Amount::new(5));
         assert!(counts(&receipt(5, true, 1)));
         assert!(!counts(&receipt(4, true, 1)), "another amount");
         assert!(!counts(&receipt(5, false, 1)), "not closed");
@@ -207,8 +212,7 @@ mod tests {
             receipt: Some(receipt(5, true, 1)),
             opened_at_ms: 0,
         };
-        let found =
-            |channel: IssuerChannel, amount| earlier_receipt(channel, &public(1), Amount::new(amount));
+        let found = |channel: IssuerChannel, amount| earlier_receipt(channel, &issuer(), Amount::new(amount));
         assert!(found(channel.clone(), 5).is_some());
         assert!(found(channel.clone(), 6).is_none());
         assert!(found(IssuerChannel { status: IssuerStatus::Refunded, ..channel.clone() }, 5).is_none());

@@ -17,6 +17,7 @@ use crate::app::App;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct StatusAnswer {
     leader: bool,
+    /// `<process>:<term>` as it stands in the lease, or this process alone while it does not lead.
     holder: String,
     token: Option<u64>,
     lease_remaining_ms: Option<u64>,
@@ -41,12 +42,15 @@ impl Admin {
 }
 
 fn status(app: &App) -> StatusAnswer {
-    let leading = app.post.token();
+    let Some((lease, token)) = app.post.lease() else {
+        let holder = app.process.clone();
+        return StatusAnswer { leader: false, holder, token: None, lease_remaining_ms: None };
+    };
     StatusAnswer {
-        leader: leading.is_some(),
-        holder: app.holder.clone(),
-        token: leading.map(|(token, _)| token),
-        lease_remaining_ms: leading.map(|(_, left)| left.as_millis().try_into().unwrap_or(u64::MAX)),
+        leader: true,
+        holder: lease.holder().to_owned(),
+        token: Some(token),
+        lease_remaining_ms: Some(lease.remaining().as_millis().try_into().unwrap_or(u64::MAX)),
     }
 }
 

@@ -247,7 +247,7 @@ async fn leader_that_is_asked_to_stop_hands_over_without_waiting_for_its_lease()
 
 /// The lease, held by this test for so long.
 async fn hold_lease(store: &Store, ttl: Duration) -> std::sync::Arc<Lease> {
-    match store.acquire_lease("a test", ttl).await.expect("Redis answers") {
+    match store.acquire_lease("a test", 1, ttl).await.expect("Redis answers") {
         Acquired::Held(lease) => lease,
         Acquired::HeldByOther { .. } => panic!("there is no settler yet"),
     }

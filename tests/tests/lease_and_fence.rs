@@ -40,13 +40,17 @@ impl Fixture {
         Fixture { redis, store, channel, partition }
     }
 
-    async fn lead(&self, holder: &str) -> Arc<Lease> {
-        match self.store.acquire_lease(holder, TTL).await.expect("Redis answers") {
+    async fn lead(&self, process: &str) -> Arc<Lease> {
+        self.lead_for(process, 1).await
+    }
+
+    async fn lead_for(&self, process: &str, term: u64) -> Arc<Lease> {
+        match self.store.acquire_lease(process, term, TTL).await.expect("Redis answers") {
             Acquired::Held(lease) => {
                 self.store.take_partition(&lease, self.partition).await.expect("taken");
                 lease
             }
-            Acquired::HeldByOther { expires_in } => panic!("{holder} should lead, but for {expires_in:?}"),
+            Acquired::HeldByOther { expires_in } => panic!("{process} should lead, but for {expires_in:?}"),
         }
     }
 
@@ -73,7 +77,7 @@ fn now_update(channel: &TestChannel) -> ChannelUpdate {
 async fn one_holder_leads_until_it_releases_or_its_time_is_up() {
     let f = Fixture::new().await;
     let first = f.lead("a").await;
-    let waiting = f.store.acquire_lease("b", TTL).await.expect("Redis answers");
+    let waiting = f.store.acquire_lease("b", 1, TTL).await.expect("Redis answers");
     assert!(
         matches!(waiting, Acquired::HeldByOther { expires_in } if expires_in <= TTL && expires_in > TTL / 2)
     );
@@ -92,6 +96,32 @@ async fn a_holder_that_asks_again_keeps_its_lease_and_token() {
     let first = f.lead("a").await;
     let again = f.lead("a").await;
     assert_eq!(first.token(), again.token());
+    assert_eq!(f.store.lease_info().await.expect("Redis answers").holder.as_deref(), Some("a:1"));
+}
+
+#[tokio::test]
+async fn a_process_that_leads_again_has_its_lease_at_once_for_a_new_term() {
+    let f = Fixture::new().await;
+    let first = f.lead("a").await;
+    let second = f.lead_for("a", 2).await;
+    assert!(token(&second) > token(&first), "a term has a token of its own");
+    assert_eq!(f.store.lease_info().await.expect("Redis answers").holder.as_deref(), Some("a:2"));
+    // A question from the earlier term that comes late takes nothing from the later one.
+    let late = f.store.acquire_lease("a", 1, TTL).await.expect("Redis answers");
+    assert!(matches!(late, Acquired::HeldByOther { .. }), "{late:?}");
+    assert_eq!(f.store.renew_lease(&second).await, Ok(true));
+}
+
+#[tokio::test]
+async fn what_arrives_late_of_an_earlier_term_changes_nothing_in_a_later_one() {
+    let f = Fixture::new().await;
+    let earlier = f.lead("a").await;
+    let later = f.lead_for("a", 2).await;
+    let before = f.redis.dump().await;
+    f.store.release_lease(&earlier).await.expect("nothing to release");
+    assert_eq!(f.redis.dump().await, before, "a late release frees no lease of a later term");
+    assert_eq!(f.store.renew_lease(&earlier).await, Ok(false), "nor is it renewed");
+    assert_eq!(f.store.renew_lease(&later).await, Ok(true));
 }
 
 #[tokio::test]
@@ -188,6 +218,24 @@ async fn what_a_predecessor_read_and_never_acknowledged_is_read_again_page_by_pa
     }
     assert_eq!(reclaimed, read);
     assert!(f.store.read_accepted(&second, f.partition, ReadFrom::New, 10).await.expect("read").is_empty());
+}
+
+#[tokio::test]
+async fn channels_are_read_together_and_each_is_answered_for_itself() {
+    let f = Fixture::new().await;
+    let elsewhere = TestChannel::in_partition(&f.store, (f.partition + 1) % f.store.partitions(), 100);
+    elsewhere.register(&f.store).await.expect("registered");
+    let spoiled = TestChannel::in_partition(&f.store, f.partition, 100);
+    f.redis.command(&["SET", f.store.keys().state(&spoiled.id()).as_str(), "nonsense"]).await;
+    let unknown = TestChannel::in_partition(&f.store, f.partition, 100);
+    let ids = [elsewhere.id(), f.channel.id(), spoiled.id(), unknown.id()];
+    let found = f.store.channels(f.partition, &ids).await.expect("Redis answers");
+    let [elsewhere, known, spoiled, unknown] = found.as_slice() else { panic!("{found:?}") };
+    assert!(matches!(elsewhere, Err(StoreError::Corrupt { .. })), "{elsewhere:?}");
+    let known = known.as_ref().expect("readable").as_ref().expect("known");
+    assert_eq!((known.terms.id(), known.state.amount), (f.channel.id(), Amount::new(7)));
+    assert!(matches!(spoiled, Err(StoreError::Corrupt { .. })), "{spoiled:?}");
+    assert_eq!(*unknown, Ok(None));
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::unconstrained;
 
-use crate::machine::sleep_precisely;
+use crate::machine::wake_on_time;
 use crate::stats::{latencies, nanos};
 
 /// What a connection's buffer for answers starts with, in bytes; it grows to the longest answer.
@@ -227,8 +227,9 @@ pub(crate) async fn open_loop(
     let schedule = Schedule::new(start, Some(per_second), Until::Payments(exchanges));
     // The runtime's own timer ticks once a millisecond, which is longer than a payment takes.
     let timer = std::thread::spawn(move || {
+        wake_on_time();
         for (due, sender) in std::iter::from_fn(|| schedule.take()).zip(dues.iter().cycle()) {
-            sleep_precisely(due);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
             if sender.send(due).is_err() {
                 break;
             }

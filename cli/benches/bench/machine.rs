@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use system::{cpu_of, cpu_of_this_thread, sleep_precisely};
+pub(crate) use system::{cpu_of, cpu_of_this_thread, wake_on_time};
 
 /// Which core does what. With one core everything is on it, and only times of CPU mean something.
 #[derive(Clone, Debug)]

@@ -54,13 +54,17 @@ struct Args {
     /// Be the echo server, on this port.
     #[arg(long, hide = true, value_name = "PORT")]
     echo_server: Option<u16>,
+    /// Be the issuer that the settler's row settles with, at this address and with the key in this file.
+    #[arg(long, hide = true, num_args = 2, value_names = ["ADDRESS", "KEY"])]
+    settling_issuer: Option<Vec<String>>,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match args.echo_server {
-        Some(port) => baseline::serve_echo(port),
-        None => measure(&args),
+    let result = match (args.echo_server, args.settling_issuer.as_deref()) {
+        (Some(port), _) => baseline::serve_echo(port),
+        (None, Some([address, key])) => rows::serve_settling_issuer(address, key.as_ref()),
+        (None, _) => measure(&args),
     };
     service::process::exit("bench", result)
 }
@@ -84,8 +88,11 @@ fn measure(args: &Args) -> anyhow::Result<()> {
             runtime.block_on(row.run(&bench)).with_context(|| format!("the row {} failed", row.name()))?;
         report.take(row, &description, findings);
         say(&report.text(row, &before))?;
+        if !args.brief && !args.no_write {
+            report.write(&before)?;
+        }
     }
-    if args.brief || args.no_write { Ok(()) } else { report.write() }
+    Ok(())
 }
 
 fn say(text: &str) -> anyhow::Result<()> {

@@ -147,7 +147,7 @@ impl Lane {
 
     /// Which channel makes the `n`th payment, and how many it has made before.
     fn turn(&self, n: u64) -> (usize, u64) {
-        let channels = self.channels.len() as u64;
+        let channels = u64::try_from(self.channels.len()).expect("channels are fewer than 2^64");
         let turn = usize::try_from(n % channels).expect("less than the number of channels");
         (turn, n / channels)
     }

@@ -75,6 +75,8 @@ where
         .configure_mesh()
         .x_desc(&chart.x)
         .y_desc(&chart.y)
+        .x_label_formatter(&label)
+        .y_label_formatter(&label)
         .axis_style(INK)
         .bold_line_style(INK.mix(GRID_OPACITY))
         .light_line_style(TRANSPARENT)
@@ -98,6 +100,12 @@ where
         .label_font(text())
         .draw()
         .map_err(|error| error.to_string())
+}
+
+/// A number of an axis, without the digits that say nothing.
+fn label(value: &f64) -> String {
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[expect(clippy::float_arithmetic, reason = "the end of an axis")]

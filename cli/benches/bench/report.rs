@@ -18,8 +18,12 @@ use crate::stats::{Spread, change_percent};
 /// Where reports are kept, from the root of the project.
 const FOLDER: &str = "docs/benchmarks";
 
-/// The report itself.
+/// The report itself, and the same for people.
 const FILE: &str = "latest.json";
+const PAGE: &str = "latest.md";
+
+/// What stands above the columns of a table.
+const HEADER: [&str; 8] = ["figure", "median", "least … most", "beside", "ratio", "target", "met", "change"];
 
 /// The findings of one row, and when and of what they are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,16 +71,18 @@ impl Report {
         self.rows.insert(row.name(), entry);
     }
 
-    /// Writes JSON and pictures into the project's documentation.
+    /// Writes JSON, a page and pictures into the project's documentation.
     ///
     /// # Errors
     /// They cannot be written.
-    pub(crate) fn write(&self) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, before: &Report) -> anyhow::Result<()> {
         let folder = folder();
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let path = folder.join(FILE);
         let json = serde_json::to_string_pretty(self)? + "\n";
-        std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
+        for (file, text) in [(FILE, json), (PAGE, self.page(before))] {
+            let path = folder.join(file);
+            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
         for chart in self.rows.values().flat_map(|entry| &entry.findings.charts) {
             plot::draw(chart, &folder)?;
         }
@@ -87,15 +93,43 @@ impl Report {
     pub(crate) fn text(&self, row: Row, before: &Report) -> String {
         let name = row.name();
         let Some(entry) = self.rows.get(&name) else { return String::new() };
-        let old = before.rows.get(&name).map_or(&[][..], |entry| &entry.findings.figures);
-        let header = ["figure", "median", "least … most", "beside", "ratio", "target", "met", "change"];
-        let lines = entry.findings.figures.iter().map(|figure| {
-            let before = old.iter().find(|old| old.name == figure.name && old.unit == figure.unit);
-            line(figure, before)
-        });
         let notes: String = entry.findings.notes.iter().map(|note| format!("  {note}\n")).collect();
-        format!("{name}\n{}\n{notes}", table(header, lines))
+        format!("{name}\n{}\n{notes}", table(HEADER, lines(&name, entry, before)))
     }
+
+    /// All rows, in Markdown.
+    fn page(&self, before: &Report) -> String {
+        let mut page =
+            "# The last run of `make bench`\n\nWritten by it; [BENCHMARKS.md](../BENCHMARKS.md) says how \
+                        to read it. Columns with a change compare with the run that was committed before.\n"
+                .to_owned();
+        let written = |cells: [String; 8]| format!("| {} |\n", cells.join(" | "));
+        for (name, entry) in &self.rows {
+            let Entry { commit, machine, .. } = entry;
+            page += &format!(
+                "\n## {name}\n\nCommit {commit}, {}, {} cores, load {} before.\n\n",
+                machine.cpu, machine.cores, machine.load_before
+            );
+            page += &written(HEADER.map(str::to_owned));
+            page += &written(HEADER.map(|_| "---".to_owned()));
+            page.extend(lines(name, entry, before).map(written));
+            page.extend(entry.findings.notes.iter().map(|note| format!("\n{note}.\n")));
+        }
+        page
+    }
+}
+
+/// A row's figures, each beside what it was before.
+fn lines<'a>(
+    name: &str,
+    entry: &'a Entry,
+    before: &'a Report,
+) -> impl Iterator<Item = [String; 8]> + use<'a> {
+    let old = before.rows.get(name).map_or(&[][..], |entry| &entry.findings.figures);
+    entry.findings.figures.iter().map(|figure| {
+        let before = old.iter().find(|old| old.name == figure.name && old.unit == figure.unit);
+        line(figure, before)
+    })
 }
 
 fn line(figure: &Figure, before: Option<&Figure>) -> [String; 8] {

@@ -6,10 +6,13 @@ mod latency;
 mod memory;
 mod redis;
 mod scaling;
+mod settler;
 mod single;
 
 use crate::figure::Findings;
 use crate::machine::Machine;
+
+pub(crate) use settler::serve_issuer as serve_settling_issuer;
 
 /// What every row is given.
 #[derive(Clone, Debug)]
@@ -42,6 +45,8 @@ pub(crate) enum Row {
     Memory,
     /// One, two and four relayers.
     Scaling,
+    /// A settler: a backlog worked off, channels closed.
+    Settler,
 }
 
 impl Row {
@@ -62,6 +67,7 @@ impl Row {
             Row::Latency => latency::run(bench).await,
             Row::Memory => memory::run(bench).await,
             Row::Scaling => scaling::run(bench).await,
+            Row::Settler => settler::run(bench).await,
         }
     }
 }

@@ -188,7 +188,8 @@ impl Store {
             json.into(),
             due_at_ms.to_string().into(),
         ];
-        let (answer, confirmed) = self.run_confirmed(&REGISTER_CHANNEL, partition, keys.map(Key::from).into(), args).await?;
+        let (answer, confirmed) =
+            self.run_confirmed(&REGISTER_CHANNEL, partition, keys.map(Key::from).into(), args).await?;
         let mut words = answer.into_array().into_iter().map(|word| word.into_string().unwrap_or_default());
         match words.next().as_deref() {
             Some("lost") => Err(self.lost_seq(partition, words.next())),

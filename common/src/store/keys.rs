@@ -77,7 +77,7 @@ impl Keys {
         self.in_partition(partition, "dead")
     }
 
-    /// String: who leads.
+    /// String: who leads, as `<process>:<term>`.
     pub fn lease(&self) -> String {
         format!("{{{}:settler}}:lease", self.prefix)
     }

@@ -29,6 +29,7 @@ impl FencingToken {
 /// Leadership, for as long as this process' own monotonic clock says. Every write of the settler asks it first.
 #[derive(Debug)]
 pub struct Lease {
+    /// `<process>:<term>`, as it stands in Redis.
     holder: String,
     token: AtomicU64,
     /// Where `valid_for_ms` counts from.
@@ -40,6 +41,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Who holds it, as it stands in Redis: `<process>:<term>`.
+    pub fn holder(&self) -> &str {
+        &self.holder
+    }
+
     /// The token to write with.
     ///
     /// # Errors
@@ -87,14 +93,23 @@ pub enum Acquired {
 }
 
 impl Store {
-    /// Tries to take the lease for `holder`, a random id of this process start.
+    /// Tries to take the lease for `process`, a random id of a process start, and its `term`:
+    /// a number that rises with each leadership that the process seeks. So a renewal or release of an earlier term that
+    /// arrives late finds another holder. A process that holds the lease for an earlier term has it at once, with the next
+    /// token.
     ///
     /// # Errors
-    /// [`StoreError`]; calling it again is safe: a holder that asks again keeps its lease and token.
-    pub async fn acquire_lease(&self, holder: &str, ttl: Duration) -> Result<Acquired, StoreError> {
+    /// [`StoreError`]; calling it again is safe: who asks again for the same term keeps its lease and token.
+    pub async fn acquire_lease(
+        &self,
+        process: &str,
+        term: u64,
+        ttl: Duration,
+    ) -> Result<Acquired, StoreError> {
         self.refuse_after_loss()?;
         let sent_at = Instant::now();
-        let args: Vec<Value> = vec![holder.into(), ttl.as_millis().to_string().into()];
+        let args: Vec<Value> =
+            vec![process.into(), term.to_string().into(), ttl.as_millis().to_string().into()];
         let keys = vec![self.keys().lease(), self.keys().token()];
         let answer =
             ACQUIRE_LEASE.run(self.client(0)?, keys, args).await.map_err(|e| StoreError::after_send(&e))?;
@@ -102,7 +117,7 @@ impl Store {
         match numbers.as_slice() {
             [1, token] if *token > 0 => {
                 let lease = Lease {
-                    holder: holder.to_owned(),
+                    holder: format!("{process}:{term}"),
                     token: AtomicU64::new(token.unsigned_abs()),
                     epoch: sent_at,
                     valid_for_ms: AtomicU64::new(0),
@@ -185,7 +200,7 @@ mod tests {
 
     fn lease(ttl: Duration) -> Lease {
         Lease {
-            holder: "a".to_owned(),
+            holder: "a:1".to_owned(),
             token: AtomicU64::new(7),
             epoch: Instant::now(),
             valid_for_ms: AtomicU64::new(0),

@@ -1,13 +1,14 @@
 //! Looking without touching: channels, due times, the lease, dead letters. Paged; never a command that walks all keys
 //! at once.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use fred::interfaces::{KeysInterface, SortedSetsInterface, StreamsInterface};
 use fred::prelude::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
 
-use super::scripts::READ_CHANNEL;
+use super::scripts::READ_CHANNELS;
 use super::settle::GROUP;
 use super::state::HotState;
 use super::stream::{Entry, EntryId, parse_entries};
@@ -42,6 +43,9 @@ pub struct StoredChannel {
     /// The issuer's receipt, once closed.
     pub receipt: Option<Receipt>,
 }
+
+/// Channels in one call of the script: bounds how long it keeps Redis from everything else.
+const CHANNELS_PER_CALL: usize = 256;
 
 const CHANNEL_FIELDS: [&str; 10] = [
     "terms",
@@ -80,7 +84,7 @@ pub struct PartitionInfo {
 /// Who leads.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct LeaseInfo {
-    /// The holder's id, if there is one.
+    /// The holder, if there is one: the id of a process start and the number of its term, `<process>:<term>`.
     pub holder: Option<String>,
     /// Until the lease runs out, in ms.
     pub expires_in_ms: Option<u64>,
@@ -97,11 +101,46 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`], or [`StoreError::Corrupt`].
     pub async fn channel(&self, id: &ChannelId) -> Result<Option<StoredChannel>, StoreError> {
-        let keys = vec![self.keys().state(id), self.keys().channel(id)];
-        let fields = CHANNEL_FIELDS.iter().map(|field| Value::from(*field)).collect();
-        let client = self.client(self.partition_of(id))?;
-        let answer = READ_CHANNEL.run(client, keys, fields).await.map_err(|e| StoreError::of_read(&e))?;
-        let mut parts = answer.into_array().into_iter();
+        let found = self.channels(self.partition_of(id), std::slice::from_ref(id)).await?;
+        found.into_iter().next().unwrap_or(Ok(None))
+    }
+
+    /// Reads channels of one partition: an answer for each, in their order. `Ok(None)` if Redis does not know it,
+    /// [`StoreError::Corrupt`] if it cannot be read or is of another partition, which says nothing of the others.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] if the whole answer cannot be read.
+    pub async fn channels(
+        &self,
+        partition: u16,
+        ids: &[ChannelId],
+    ) -> Result<Vec<Result<Option<StoredChannel>, StoreError>>, StoreError> {
+        // A script touches one slot.
+        let of_partition: Vec<&ChannelId> =
+            ids.iter().filter(|id| self.partition_of(id) == partition).collect();
+        let mut found = Vec::with_capacity(ids.len());
+        for ids in of_partition.chunks(CHANNELS_PER_CALL) {
+            let keys = ids.iter().flat_map(|id| [self.keys().state(id), self.keys().channel(id)]).collect();
+            let fields = CHANNEL_FIELDS.iter().map(|field| Value::from(*field)).collect();
+            let client = self.client(partition)?;
+            let answer =
+                READ_CHANNELS.run(client, keys, fields).await.map_err(|e| StoreError::of_read(&e))?;
+            found.extend(answer.into_array());
+        }
+        if found.len() != of_partition.len() {
+            return Err(StoreError::corrupt("read_channels.lua", "an answer of unknown form"));
+        }
+        let mut found = found.into_iter();
+        let answer = |id| match self.partition_of(id) == partition {
+            true => self.stored_channel(id, found.next().unwrap_or(Value::Null)),
+            false => Err(StoreError::corrupt(self.keys().channel(id), "a channel of another partition")),
+        };
+        Ok(ids.iter().map(answer).collect())
+    }
+
+    /// Makes sense of what the script found of one channel.
+    fn stored_channel(&self, id: &ChannelId, found: Value) -> Result<Option<StoredChannel>, StoreError> {
+        let mut parts = found.into_array().into_iter();
         let Some(state) = parts.next() else {
             return Ok(None);
         };
@@ -110,7 +149,7 @@ impl Store {
         let state = state.as_bytes().and_then(HotState::parse).ok_or_else(|| corrupt("not a hot state"))?;
         let text = |name: &str| {
             let position = CHANNEL_FIELDS.iter().position(|field| *field == name)?;
-            fields.get(position).and_then(Value::as_string)
+            fields.get(position).and_then(Value::as_str)
         };
         let number = |name: &str| text(name).and_then(|number| number.parse().ok());
         let terms = text("terms").ok_or_else(|| corrupt("no terms"))?;
@@ -128,9 +167,9 @@ impl Store {
             last_at_ms: number("last_at"),
             close_requested_at_ms: number("close_requested_at"),
             closing_at_ms: number("closing_at"),
-            closing_reason: text("closing_reason"),
+            closing_reason: text("closing_reason").map(Cow::into_owned),
             attempts: number("attempts").unwrap_or(0),
-            last_error: text("last_error"),
+            last_error: text("last_error").map(Cow::into_owned),
             receipt: receipt.map_err(|error| corrupt(&format!("receipt: {error}")))?,
         }))
     }

@@ -40,7 +40,7 @@ scripts! {
     ACCEPT = "accept.lua";
     REGISTER_CHANNEL = "register_channel.lua";
     REQUEST_CLOSE = "request_close.lua";
-    READ_CHANNEL = "read_channel.lua";
+    READ_CHANNELS = "read_channels.lua";
     ACQUIRE_LEASE = "acquire_lease.lua";
     RENEW_LEASE = "renew_lease.lua";
     RELEASE_LEASE = "release_lease.lua";

@@ -1,8 +1,8 @@
 //! Accounts: registering, reading, and what a party has locked.
 
 use common::amount::Amount;
-use common::verify::usable_key;
 use common::ids::PublicKey;
+use common::verify::usable_key;
 use common::wire::{Account, Balance};
 use rusqlite::{OptionalExtension, Transaction, params};
 

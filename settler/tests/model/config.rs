@@ -15,6 +15,8 @@ pub(crate) enum Variant {
     IssuerWithoutTokenCheck,
     /// The holder counts its lease from the answer, not from before the question.
     LeaseCountedFromTheAnswer,
+    /// The lease names a process, and not which of its terms.
+    LeaseWithoutTerm,
     /// begin_close reads the amount in one step, and stops the channel in another.
     BeginCloseInTwoSteps,
     /// The issuer pays at every request.

@@ -164,7 +164,10 @@ fn of_clocks() -> [Property<Config>; 2] {
         }),
         Property::<Config>::sometimes(HANDED_OVER, |_, state| {
             state.redis.lease.is_some_and(|grant| match grant.holder {
-                Holder::Living(at) => state.settlers[usize::from(at)] == Settler::default(),
+                Holder::Living(at) => {
+                    let Settler { lead, asking, .. } = state.settlers[usize::from(at)];
+                    lead.is_none() && asking.is_none()
+                }
                 Holder::Dead => false,
             })
         }),

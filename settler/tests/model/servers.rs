@@ -43,23 +43,29 @@ impl Config {
     /// Takes, keeps or refuses the lease. The token, or 0.
     ///
     /// Stands for `common/lua/acquire_lease.lua`.
-    pub(crate) fn acquire_lease(self, state: &mut State, asker: Holder) -> u8 {
+    pub(crate) fn acquire_lease(self, state: &mut State, asker: Holder, term: u8) -> u8 {
         let redis = &mut state.redis;
         match redis.lease {
             Some(grant) if grant.holder != asker => return 0,
-            Some(_) => {}
-            None => redis.token += 1,
+            Some(grant) if self.is_of_term(grant, term) => {}
+            // A question of an earlier term, which comes late.
+            Some(grant) if grant.term > term => return 0,
+            Some(_) | None => redis.token += 1,
         }
-        redis.lease = Some(Grant { holder: asker, ticks: self.ttl() });
+        redis.lease = Some(Grant { holder: asker, term, ticks: self.ttl() });
         redis.token
     }
 
-    /// Prolongs the lease if it is still the asker's. Its token (of no use to the asker), or 0.
+    fn is_of_term(self, grant: Grant, term: u8) -> bool {
+        grant.term == term || self.variant == Variant::LeaseWithoutTerm
+    }
+
+    /// Prolongs the lease if it is still the asker's, in this term. Its token (of no use to the asker), or 0.
     ///
     /// Stands for `common/lua/renew_lease.lua`.
-    pub(crate) fn renew_lease(self, state: &mut State, asker: Holder) -> u8 {
+    pub(crate) fn renew_lease(self, state: &mut State, asker: Holder, term: u8) -> u8 {
         match &mut state.redis.lease {
-            Some(grant) if grant.holder == asker => {
+            Some(grant) if grant.holder == asker && self.is_of_term(*grant, term) => {
                 grant.ticks = self.ttl();
                 state.redis.token
             }
@@ -67,11 +73,12 @@ impl Config {
         }
     }
 
-    /// Gives the lease back if it is still the asker's.
+    /// Gives the lease back if it is still the asker's, in this term.
     ///
     /// Stands for `common/lua/release_lease.lua`.
-    pub(crate) fn release_lease(self, state: &mut State, asker: Holder) {
-        if state.redis.lease.is_some_and(|grant| grant.holder == asker) {
+    pub(crate) fn release_lease(self, state: &mut State, asker: Holder, term: u8) {
+        let is_held = |grant: Grant| grant.holder == asker && self.is_of_term(grant, term);
+        if state.redis.lease.is_some_and(is_held) {
             state.redis.lease = None;
         }
     }

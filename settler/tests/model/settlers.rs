@@ -100,7 +100,8 @@ impl Config {
 
     pub(crate) fn ask(&self, state: &mut State, settler: usize) {
         if self.clock == Clock::Free {
-            let token = self.acquire_lease(state, name(settler));
+            let term = state.settlers[settler].term;
+            let token = self.acquire_lease(state, name(settler), term);
             state.settlers[settler].lead = Some(Lead { token, ticks: self.valid(0) });
             return;
         }
@@ -114,14 +115,16 @@ impl Config {
 
     pub(crate) fn ask_late(&self, state: &mut State, settler: usize) {
         state.left.any -= 1;
-        state.post(about_the_lease(name(settler), Request::AcquireLease));
+        let term = state.settlers[settler].term;
+        state.post(about_the_lease(name(settler), term, Request::AcquireLease));
     }
 
     pub(crate) fn redis_grants(&self, state: &mut State, settler: usize) {
         let Some(Asking { renews, age, .. }) = state.settlers[settler].asking else { return };
+        let term = state.settlers[settler].term;
         let token = match renews {
-            true => self.renew_lease(state, name(settler)),
-            false => self.acquire_lease(state, name(settler)),
+            true => self.renew_lease(state, name(settler), term),
+            false => self.acquire_lease(state, name(settler), term),
         };
         state.settlers[settler].asking = Some(Asking { renews, age, answer: Some(token) });
     }
@@ -134,7 +137,9 @@ impl Config {
         match &mut state.settlers[settler].lead {
             Some(_) if token == 0 => self.step_down(state, settler),
             Some(lead) => lead.ticks = lead.ticks.max(ticks),
-            None if renews || token == 0 || ticks == 0 => {}
+            None if renews || token == 0 => {}
+            // Granted, and over by its own clock already: the next question is for another term.
+            None if ticks == 0 => state.settlers[settler].term += 1,
             None => state.settlers[settler].lead = Some(Lead { token, ticks }),
         }
     }
@@ -149,20 +154,23 @@ impl Config {
         self.step_down(state, settler);
     }
 
-    /// Every task is dropped where it stands (`settler/src/leadership.rs::abandon`); what was sent is on its way.
+    /// Every task is dropped where it stands (`settler/src/leadership.rs::abandon`); what was sent is on its way. The next
+    /// leadership is another term (`settler/src/app.rs::next_term`).
     pub(crate) fn step_down(&self, state: &mut State, settler: usize) {
         post_what_was_sent(state, settler, name(settler));
-        state.settlers[settler] = Settler::default();
+        let term = state.settlers[settler].term + 1;
+        state.settlers[settler] = Settler { term, ..Settler::default() };
     }
 
     pub(crate) fn give_back(&self, state: &mut State, settler: usize, late: bool) {
+        let term = state.settlers[settler].term;
         self.step_down(state, settler);
         if late {
             state.left.late_releases -= 1;
-            state.post(about_the_lease(name(settler), Request::ReleaseLease));
+            state.post(about_the_lease(name(settler), term, Request::ReleaseLease));
         } else {
             state.left.releases -= 1;
-            self.release_lease(state, name(settler));
+            self.release_lease(state, name(settler), term);
         }
     }
 
@@ -218,9 +226,9 @@ impl Config {
 
     pub(crate) fn letter_arrives(&self, state: &mut State, letter: Letter) {
         match letter.request {
-            Request::AcquireLease => drop(self.acquire_lease(state, letter.from)),
-            Request::RenewLease => drop(self.renew_lease(state, letter.from)),
-            Request::ReleaseLease => self.release_lease(state, letter.from),
+            Request::AcquireLease => drop(self.acquire_lease(state, letter.from, letter.term)),
+            Request::RenewLease => drop(self.renew_lease(state, letter.from, letter.term)),
+            Request::ReleaseLease => self.release_lease(state, letter.from, letter.term),
             // Nobody hears the answer.
             request => drop(self.serve(state, letter.token, letter.channel, request)),
         }
@@ -236,8 +244,8 @@ fn applied(tasks: &mut Tasks, page: u8) {
     }
 }
 
-fn about_the_lease(from: Holder, request: Request) -> Letter {
-    Letter { from, token: 0, channel: 0, request }
+fn about_the_lease(from: Holder, term: u8, request: Request) -> Letter {
+    Letter { from, term, token: 0, channel: 0, request }
 }
 
 /// The request under way, as a letter.
@@ -245,7 +253,7 @@ pub(crate) fn waiting_letter(state: &State, settler: usize, from: Holder) -> Opt
     let Settler { lead: Some(lead), waiting: Some((channel, request)), .. } = state.settlers[settler] else {
         return None;
     };
-    Some(Letter { from, token: lead.token, channel, request })
+    Some(Letter { from, term: 0, token: lead.token, channel, request })
 }
 
 fn post_what_was_sent(state: &mut State, settler: usize, from: Holder) {
@@ -254,6 +262,7 @@ fn post_what_was_sent(state: &mut State, settler: usize, from: Holder) {
     }
     if let Some(Asking { renews, answer: None, .. }) = state.settlers[settler].asking {
         let request = if renews { Request::RenewLease } else { Request::AcquireLease };
-        state.post(about_the_lease(from, request));
+        let term = state.settlers[settler].term;
+        state.post(about_the_lease(from, term, request));
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Redis {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Grant {
     pub(crate) holder: Holder,
+    /// Which of the holder's terms.
+    pub(crate) term: u8,
     /// Ticks until Redis ends it. Stays as it is where clocks are free.
     pub(crate) ticks: u8,
 }
@@ -112,6 +114,8 @@ pub(crate) struct Issuer {
 /// One settler process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Settler {
+    /// Which of its leaderships it is in, or seeks. Counted anew from the oldest that anything still names.
+    pub(crate) term: u8,
     pub(crate) lead: Option<Lead>,
     /// A question about the lease that is not answered; only where clocks tick.
     pub(crate) asking: Option<Asking>,
@@ -200,6 +204,8 @@ pub(crate) enum Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Letter {
     pub(crate) from: Holder,
+    /// Of the sender, if it is about the lease; else 0, for nobody looks at it.
+    pub(crate) term: u8,
     pub(crate) token: u8,
     pub(crate) channel: u8,
     pub(crate) request: Request,
@@ -247,11 +253,37 @@ impl State {
     /// Settlers are alike and channels are alike: of the states that differ by names alone, the least stands for all.
     #[must_use]
     pub(crate) fn canonical(mut self) -> State {
+        for holder in [Holder::Living(0), Holder::Living(1), Holder::Dead] {
+            self.count_terms_anew(holder);
+        }
         self.letters.sort_unstable();
         let settlers = self.with_settlers_swapped();
         [self.with_channels_swapped(), settlers, settlers.with_channels_swapped()]
             .into_iter()
             .fold(self, State::min)
+    }
+
+    /// Terms are only ever compared: those of one process that anything names are numbered in their order, from 0.
+    fn count_terms_anew(&mut self, process: Holder) {
+        let mut terms: Vec<&mut u8> = Vec::with_capacity(LETTERS + 2);
+        terms
+            .extend(self.redis.lease.iter_mut().filter(|grant| grant.holder == process).map(|g| &mut g.term));
+        let letters = self.letters.iter_mut().flatten();
+        terms.extend(
+            letters
+                .filter(|letter| letter.from == process && letter.request.is_about_the_lease())
+                .map(|letter| &mut letter.term),
+        );
+        if let Holder::Living(name) = process {
+            terms.push(&mut self.settlers[usize::from(name)].term);
+        }
+        let mut named: Vec<u8> = terms.iter().map(|term| **term).collect();
+        named.sort_unstable();
+        named.dedup();
+        for term in terms {
+            let place = named.iter().position(|other| other == term).expect("it is one of them");
+            *term = u8::try_from(place).expect("few terms are named at once");
+        }
     }
 
     fn with_settlers_swapped(mut self) -> State {

@@ -1,6 +1,6 @@
 //! Pinning and clocks of CPU time, as Linux has them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -41,9 +41,8 @@ pub(crate) fn cpu_of_this_thread() -> anyhow::Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
-/// Sleeps until `due`, and hardly longer.
-pub(crate) fn sleep_precisely(due: Instant) {
+/// Has the system wake the calling thread hardly later than it asks for when it sleeps.
+pub(crate) fn wake_on_time() {
     // Refused nowhere that is known; without it a sleep is up to 50 us too long.
     let _ = set_timerslack(TIMER_SLACK_NS);
-    std::thread::sleep(due.saturating_duration_since(Instant::now()));
 }

@@ -40,7 +40,8 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Findings> {
         }
         scene.end().await?;
         let x = as_f64(u64::try_from(relayers)?);
-        let name = |what: &str| format!("{what}, {relayers} relayers");
+        let plural = if relayers == 1 { "" } else { "s" };
+        let name = |what: &str| format!("{what}, {relayers} relayer{plural}");
         for (values, what, unit, points) in [
             (speed, "payments", "payments/s", &mut speeds),
             (relayer_cpu, "relayer CPU", "us/payment", &mut relayer_cpus),
