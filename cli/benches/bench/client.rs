@@ -20,6 +20,7 @@ use tokio::task::unconstrained;
 
 use crate::machine::wake_on_time;
 use crate::stats::{latencies, nanos};
+use crate::stream;
 
 /// What a connection's buffer for answers starts with, in bytes; it grows to the longest answer.
 const BUFFER_BYTES: usize = 4 * 1024;
@@ -27,12 +28,15 @@ const BUFFER_BYTES: usize = 4 * 1024;
 /// Most of an unexpected answer that an error shows, in bytes.
 const SHOWN_BYTES: usize = 300;
 
+/// What a head of HTTP/1.1 ends with.
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+
 /// A request and the answer that it must get.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     /// Head and body, as sent.
     pub(crate) request: Vec<u8>,
-    /// The body that must come with a 200, byte for byte or at least as JSON.
+    /// The body that must come with a 200, byte for byte or at least as JSON; of a stream, byte for byte.
     pub(crate) answer: Vec<u8>,
     /// Payments in it.
     pub(crate) payments: u64,
@@ -57,6 +61,8 @@ pub(crate) struct Connection {
     buffer: Vec<u8>,
     sent_bytes: u64,
     received_bytes: u64,
+    /// No HTTP any more: every answer is as long as the one that must come.
+    upgraded: bool,
 }
 
 impl Connection {
@@ -68,7 +74,13 @@ impl Connection {
         let stream =
             TcpStream::connect(address).await.with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
-        Ok(Connection { stream, buffer: vec![0; BUFFER_BYTES], sent_bytes: 0, received_bytes: 0 })
+        Ok(Connection {
+            stream,
+            buffer: vec![0; BUFFER_BYTES],
+            sent_bytes: 0,
+            received_bytes: 0,
+            upgraded: false,
+        })
     }
 
     /// `count` connections, spread over `addresses` in turn.
@@ -81,6 +93,34 @@ impl Connection {
             connections.push(Connection::open(*address).await?);
         }
         Ok(connections)
+    }
+
+    /// Makes a WebSocket connection of it.
+    ///
+    /// # Errors
+    /// The server does not want to.
+    pub(crate) async fn upgrade(&mut self) -> anyhow::Result<()> {
+        self.stream.write_all(stream::UPGRADE.as_bytes()).await.context("cannot send")?;
+        let mut head = Vec::new();
+        while !head.ends_with(END_OF_HEAD) {
+            // A byte at a time: what follows the head is not to be read here.
+            head.push(self.stream.read_u8().await.context("no WebSocket connection")?);
+        }
+        ensure!(head.starts_with(b"HTTP/1.1 101"), "refused: {}", String::from_utf8_lossy(&head));
+        self.upgraded = true;
+        Ok(())
+    }
+
+    /// Sends messages and waits for as many bytes as their answers have.
+    async fn converse(&mut self, messages: &[u8], length: usize) -> anyhow::Result<&[u8]> {
+        self.stream.write_all(messages).await.context("cannot send")?;
+        if self.buffer.len() < length {
+            self.buffer.resize(length, 0);
+        }
+        self.stream.read_exact(&mut self.buffer[..length]).await.context("cannot receive")?;
+        self.sent_bytes += u64::try_from(messages.len())?;
+        self.received_bytes += u64::try_from(length)?;
+        Ok(&self.buffer[..length])
     }
 
     /// Sends a request and waits for its answer: status and body.
@@ -114,6 +154,16 @@ impl Connection {
     /// # Errors
     /// As for [`Connection::ask`]; any other answer than the one that must come.
     pub(crate) async fn exchange(&mut self, exchange: &Exchange) -> anyhow::Result<()> {
+        if self.upgraded {
+            let answers = self.converse(&exchange.request, exchange.answer.len()).await?;
+            let shown = &answers[..answers.len().min(SHOWN_BYTES)];
+            ensure!(
+                answers == exchange.answer,
+                "answers that must not come: {}",
+                String::from_utf8_lossy(shown)
+            );
+            return Ok(());
+        }
         let (status, body) = self.ask(&exchange.request).await?;
         if status == 200 && (body == exchange.answer || is_same_json(body, &exchange.answer)) {
             return Ok(());
@@ -125,8 +175,7 @@ impl Connection {
 
 /// Status and place of the body, once the head is complete.
 fn parse_head(bytes: &[u8]) -> anyhow::Result<Option<(u16, Range<usize>)>> {
-    const END: &[u8] = b"\r\n\r\n";
-    let Some(head_end) = bytes.windows(END.len()).position(|window| window == END) else {
+    let Some(head_end) = bytes.windows(END_OF_HEAD.len()).position(|window| window == END_OF_HEAD) else {
         return Ok(None);
     };
     let head = std::str::from_utf8(&bytes[..head_end]).context("a head that is no text")?;
@@ -137,7 +186,7 @@ fn parse_head(bytes: &[u8]) -> anyhow::Result<Option<(u16, Range<usize>)>> {
         if name.eq_ignore_ascii_case("content-length") { value.trim().parse::<usize>().ok() } else { None }
     });
     let (status, length) = status.zip(length).with_context(|| format!("no answer of HTTP/1.1: {head}"))?;
-    let start = head_end + END.len();
+    let start = head_end + END_OF_HEAD.len();
     Ok(Some((status, start..start + length)))
 }
 

@@ -18,6 +18,7 @@ mod report;
 mod rows;
 mod stage;
 mod stats;
+mod stream;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -9,6 +9,7 @@ use common::wire::{BatchResult, Outcome, PaymentAnswer, PaymentRequest};
 
 use crate::client::{Exchange, Queue, post};
 use crate::machine::Machine;
+use crate::stream;
 
 /// What each payment adds. With 1, a channel's amount says how many payments were made on it.
 const STEP: u64 = 1;
@@ -27,6 +28,8 @@ pub(crate) enum Form {
     Array(u64),
     /// So many a request: `POST /v1/payments/batch`, a JSON object a line.
     Lines(u64),
+    /// So many messages on their way at once: `GET /v1/payments/stream`.
+    Stream(u64),
 }
 
 impl Form {
@@ -34,7 +37,7 @@ impl Form {
     pub(crate) fn vouchers(self) -> u64 {
         match self {
             Form::Single => 1,
-            Form::Array(count) | Form::Lines(count) => count,
+            Form::Array(count) | Form::Lines(count) | Form::Stream(count) => count,
         }
     }
 }
@@ -132,6 +135,7 @@ impl Lane {
             Form::Lines(_) => {
                 (post("/v1/payments/batch", "application/x-ndjson", &lines(&vouchers)), lines(&results))
             }
+            Form::Stream(_) => (stream::sent(&vouchers), stream::received(&results)),
         };
         Exchange { request, answer: answer.trim_ascii_end().to_vec(), payments }
     }

@@ -315,7 +315,12 @@ impl Scene {
     ) -> anyhow::Result<Scene> {
         let warm_up = WARM_UP_PAYMENTS * u64::try_from(channels.len())?;
         let addresses = stage.relayer_addresses()?;
-        let connected = Connection::open_many(&addresses, connections).await?;
+        let mut connected = Connection::open_many(&addresses, connections).await?;
+        if let Form::Stream(_) = form {
+            for connection in &mut connected {
+                connection.upgrade().await?;
+            }
+        }
         let payers = Payers::share_out(channels, connections);
         let mut scene = Scene { stage, payers, connections: connected, form };
         scene.pay(machine, warm_up).await.context("warming up")?;

@@ -1,7 +1,5 @@
-//! Row 2: many vouchers a request, where the exchange over HTTP hardly counts: what is left to do without is the
-//! signature check alone.
-//!
-//! A stream of vouchers over a WebSocket has the same target; it would stand here as a carrier beside [`Form`].
+//! Row 2: many vouchers a request, or a connection that is a stream of them, where the exchange over HTTP hardly counts:
+//! what is left to do without is the signature check alone.
 
 use crate::baseline::VerifyLoop;
 use crate::figure::{Figure, Findings, Target};
@@ -13,7 +11,7 @@ use crate::stats::{Spread, each, micros_each, per_second};
 /// At most this, of the signature check.
 const TARGET: Target = Target::AtMost(1.15);
 
-/// Vouchers in a batch.
+/// Vouchers in a batch, and on their way at once on a stream.
 const VOUCHERS: u64 = 64;
 
 /// Batches on their way at once, one a connection: as many vouchers as a relayer gladly has in flight.
@@ -34,7 +32,12 @@ const BRIEF: Effort = Effort { channels: 64, rounds: 1, checks: 100, payments: 2
 pub(super) async fn run(bench: &Bench) -> anyhow::Result<Findings> {
     let effort = bench.choose(FULL, BRIEF);
     let mut findings = Findings::default();
-    for (form, what) in [(Form::Array(VOUCHERS), "array"), (Form::Lines(VOUCHERS), "lines")] {
+    let forms = [
+        (Form::Array(VOUCHERS), "array"),
+        (Form::Lines(VOUCHERS), "lines"),
+        (Form::Stream(VOUCHERS), "stream"),
+    ];
+    for (form, what) in forms {
         findings.figures.extend(measure(bench, effort, form, what).await?);
     }
     Ok(findings)

@@ -74,7 +74,7 @@ impl Channel {
         let proof = Proof::Ed25519 { expires_at: 0, signature };
         let payment = Payment { channel_id: id, cumulative_amount, proof };
         let voucher = VerifiedVoucher::verify(&self.terms, payment).context("a voucher signed just now")?;
-        let verdicts = store.accept(store.partition_of(&id), &[voucher]).await?;
+        let verdicts = store.accept(&[voucher]).await?;
         ensure!(verdicts == [Verdict::Accepted], "{id}: {verdicts:?}");
         Ok(())
     }
