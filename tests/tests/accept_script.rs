@@ -176,7 +176,6 @@ async fn two_to_the_53_plus_one_is_more_than_two_to_the_53() {
     let (_redis, store) = fresh().await;
     let channel = TestChannel::new(u64::MAX);
     channel.register(&store).await.expect("registered");
-    let partition = store.partition_of(&channel.id());
     for amount in [TWO_53, TWO_53 + 1, TWO_53 + 2, u64::MAX - 1, u64::MAX] {
         let verdicts = store.accept(&[channel.voucher(amount)]).await.expect("Redis answers");
         assert_eq!(verdicts, [Verdict::Accepted], "{amount}");
@@ -192,7 +191,6 @@ async fn capacity_is_exact_at_the_top_of_the_range() {
     for capacity in [1, TWO_53, TWO_53 + 1, u64::MAX - 1] {
         let channel = TestChannel::new(capacity);
         channel.register(&store).await.expect("registered");
-        let partition = store.partition_of(&channel.id());
         let batch = [channel.voucher(capacity + 1), channel.voucher(capacity)];
         let verdicts = store.accept(&batch).await.expect("Redis answers");
         assert_eq!(verdicts, [Verdict::OverCapacity, Verdict::Accepted], "{capacity}");
@@ -251,7 +249,6 @@ async fn a_channel_starts_from_what_its_issuer_has_paid() {
         .register_channel(channel.terms(), Some((settled.cumulative_amount(), settled.proof())), 0)
         .await
         .expect("registered");
-    let partition = store.partition_of(&channel.id());
     let batch = [channel.voucher(39), settled, channel.voucher(41)];
     let verdicts = store.accept(&batch).await.expect("Redis answers");
     assert!(matches!(verdicts.as_slice(), [Verdict::Stale(_), Verdict::Duplicate, Verdict::Accepted]));
@@ -331,7 +328,6 @@ impl Writer {
 
     /// The accept of this project.
     async fn accept(self, voucher: VerifiedVoucher) -> bool {
-        let partition = self.store.partition_of(voucher.channel_id());
         let verdicts = self.store.accept(&[voucher]).await.expect("Redis answers");
         verdicts == [Verdict::Accepted]
     }

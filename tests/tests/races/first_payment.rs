@@ -83,7 +83,6 @@ impl Writer {
     async fn first_payment(self, channel: Arc<TestChannel>, voucher: VerifiedVoucher) -> bool {
         use common::store::accept::Verdict;
         channel.register(&self.store).await.expect("Redis answers");
-        let partition = self.store.partition_of(&channel.id());
         let verdicts = self.store.accept(&[voucher]).await.expect("Redis answers");
         verdicts == [Verdict::Accepted]
     }
