@@ -273,7 +273,6 @@ async fn a_standby_does_nothing_but_ask_for_the_lease() {
 /// Has a relayer's script accept every amount from `from` to `to`, one entry each.
 async fn record(store: &Store, channel: &Channel, from: u64, to: u64) {
     let terms = channel.terms().clone().check().expect("the terms of an open channel");
-    let partition = store.partition_of(&channel.id());
     for amount in from..=to {
         let payment = Payment::try_from(channel.voucher(amount)).expect("a payment");
         let voucher = VerifiedVoucher::verify(&terms, payment).expect("signed by the payer");

@@ -125,8 +125,8 @@ mod tests {
     use common::wire::AccountRequest;
     use tower::ServiceExt;
 
-    async fn refusal(router: &Router, max_bytes: usize, body: &str) -> Problem {
-        let mut request = Request::post("/").body(Body::from(body.to_owned())).expect("a request");
+    async fn refusal(router: &Router, path: &str, max_bytes: usize, body: &str) -> Problem {
+        let mut request = Request::post(path).body(Body::from(body.to_owned())).expect("a request");
         limit(&mut request, max_bytes);
         let response = router.clone().oneshot(request).await.expect("infallible");
         let body = to_bytes(response.into_body(), 10_000).await.expect("a short body");
@@ -136,19 +136,19 @@ mod tests {
     #[tokio::test]
     async fn bodies_are_refused_by_size_then_by_shape() {
         let router = Router::new().route("/", post(|_: Json<AccountRequest>| async {}));
-        let large = refusal(&router, 100, &"x".repeat(101)).await;
+        let large = refusal(&router, "/", 100, &"x".repeat(101)).await;
         assert_eq!(
             (large.code, large.detail.as_deref()),
             (Code::PayloadTooLarge, Some("the limit is 100 bytes"))
         );
-        let shape = refusal(&router, 100, r#"{"public_key": 1}"#).await;
+        let shape = refusal(&router, "/", 100, r#"{"public_key": 1}"#).await;
         assert_eq!((shape.code, shape.field.as_deref()), (Code::Malformed, Some("public_key")));
     }
 
     #[tokio::test]
     async fn a_bad_id_in_the_path_names_the_parameter() {
         let router = Router::new().route("/{id}/x", post(|_: Path<ChannelId>| async {}));
-        let bad = refusal(&router, "/0/x", "").await;
+        let bad = refusal(&router, "/0/x", 100, "").await;
         assert_eq!((bad.code, bad.field.as_deref()), (Code::Malformed, Some("id")));
     }
 }
