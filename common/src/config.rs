@@ -243,7 +243,7 @@ impl Default for RedisConfig {
             tls_ca_file: None,
             prefix: "mr".to_owned(),
             partitions: 16,
-            connections: 2,
+            connections: 1,
             connect_timeout_ms: 1_000,
             command_timeout_ms: 1_000,
             reconnect_delay_max_ms: 1_000,

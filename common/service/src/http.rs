@@ -137,6 +137,14 @@ fn converse(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
         }
+        // Until it says something a connection is a socket and a small task: hyper would hold 16 KiB of buffers for it.
+        let heard = tokio::select! {
+            heard = tokio::time::timeout(header_timeout, stream.readable()) => matches!(heard, Ok(Ok(()))),
+            () = shutdown.cancelled() => false,
+        };
+        if !heard {
+            return;
+        }
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let mut request = request.map(Body::new);
             limit(&mut request, body_max_bytes);
