@@ -25,8 +25,9 @@ const TWO_53: u64 = 1 << 53;
 
 async fn store_on(url: &str) -> Store {
     // Two connections: two lanes.
-    let store = Store::connect(&RedisConfig { url: url.to_owned(), connections: 2, ..RedisConfig::default() })
-        .expect("a private server's URL is valid");
+    let store =
+        Store::connect(&RedisConfig { url: url.to_owned(), connections: 2, ..RedisConfig::default() })
+            .expect("a private server's URL is valid");
     store.wait_connected(Duration::from_secs(5)).await.expect("the server is up");
     store
 }
