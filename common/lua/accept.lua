@@ -14,7 +14,7 @@
 -- where letters has one letter a voucher:
 --   A recorded     D duplicate of the latest     M more than the capacity     U no such channel here
 --   S stale        C closing                     X closed                     F failed
---   ? the state is of no known form
+--   ? state of no known form
 -- Returns {'lost', which partition (from 1), seq or ''} and writes nothing if a partition went back behind what the
 -- caller has seen, or is halted (see halt.lua): then seq is no number.
 --
