@@ -2,7 +2,7 @@
 //! answers.
 //!
 //! Most need nothing but Redis: they are checked and submitted at once, one after the other, and nobody waits for an
-//! earlier answer. A payment on a channel that must be looked up or registered first goes into the lane of its channel,
+//! earlier answer. A payment on a channel that must be looked up or registered first takes the detour of its channel,
 //! where later ones of that channel line up behind it, so that they stay in order and hold up no other channel.
 
 use std::collections::{HashMap, VecDeque};
@@ -23,11 +23,11 @@ use crate::error::Refusal;
 use crate::handlers::App;
 use crate::metrics::Ticket;
 
-/// Lanes of one connection that look up or register their channels at once.
-const LANES_AT_ONCE: usize = 16;
+/// Detours of one connection that look up or register their channels at once.
+const DETOURS_AT_ONCE: usize = 16;
 
-/// Payments of a lane that go on together.
-const LANE_BATCH_MAX: usize = 64;
+/// Payments of a detour that go on together.
+const DETOUR_BATCH_MAX: usize = 64;
 
 /// What the client is told of a payment.
 pub(super) type Answered = Result<PaymentAnswer, Refusal>;
@@ -36,10 +36,10 @@ pub(super) type Answered = Result<PaymentAnswer, Refusal>;
 enum Place {
     Answered(Answered),
     Submitted { channel_id: ChannelId, cumulative_amount: Amount, answer: oneshot::Receiver<Answer> },
-    InLane { channel_id: ChannelId, answer: oneshot::Receiver<Answered> },
+    OnDetour { channel_id: ChannelId, answer: oneshot::Receiver<Answered> },
 }
 
-/// A payment that waits in a lane.
+/// A payment that waits on a detour.
 struct Waiting {
     ticket: Ticket,
     payment: Payment,
@@ -47,7 +47,7 @@ struct Waiting {
 }
 
 /// The way of one channel that must be looked up or registered first.
-struct Lane {
+struct Detour {
     queue: mpsc::UnboundedSender<Waiting>,
     unanswered: usize,
     /// What has not been submitted when the connection ends is abandoned, as for a request whose client leaves.
@@ -58,14 +58,14 @@ struct Lane {
 pub(super) struct Line {
     app: Arc<App>,
     places: VecDeque<Place>,
-    lanes: HashMap<ChannelId, Lane>,
-    lanes_at_once: Arc<Semaphore>,
+    detours: HashMap<ChannelId, Detour>,
+    detours_at_once: Arc<Semaphore>,
 }
 
 impl Line {
     pub(super) fn new(app: Arc<App>) -> Self {
-        let lanes_at_once = Arc::new(Semaphore::new(LANES_AT_ONCE));
-        Line { app, places: VecDeque::new(), lanes: HashMap::new(), lanes_at_once }
+        let detours_at_once = Arc::new(Semaphore::new(DETOURS_AT_ONCE));
+        Line { app, places: VecDeque::new(), detours: HashMap::new(), detours_at_once }
     }
 
     /// Payments without an answer.
@@ -93,24 +93,24 @@ impl Line {
             return Place::Answered(Err(refuse([ticket], Refusal::NotReady)));
         }
         let channel_id = payment.channel_id;
-        let has_lane = !self.lanes.is_empty() && self.lanes.contains_key(&channel_id);
-        if !has_lane && let Some(channel) = acceptor.channels.get_known(&channel_id).await {
+        let on_detour = !self.detours.is_empty() && self.detours.contains_key(&channel_id);
+        if !on_detour && let Some(channel) = acceptor.channels.get_known(&channel_id).await {
             return match acceptor.check(payment, channel).await {
                 Ok(proven) => submit(acceptor, proven, ticket),
                 Err(refusal) => Place::Answered(Err(refuse([ticket], refusal))),
             };
         }
         let (reply, answer) = oneshot::channel();
-        let lane = self.lanes.entry(channel_id).or_insert_with(|| {
+        let detour = self.detours.entry(channel_id).or_insert_with(|| {
             let (queue, waiting) = mpsc::unbounded_channel();
             let task =
-                tokio::spawn(run_lane(Arc::clone(&self.app), Arc::clone(&self.lanes_at_once), waiting));
-            Lane { queue, unanswered: 0, _task: AbortOnDropHandle::new(task) }
+                tokio::spawn(run_detour(Arc::clone(&self.app), Arc::clone(&self.detours_at_once), waiting));
+            Detour { queue, unanswered: 0, _task: AbortOnDropHandle::new(task) }
         });
-        lane.unanswered = lane.unanswered.saturating_add(1);
-        // A lane that has failed drops what it is sent, and with it the reply: its outcome is unknown.
-        let _ = lane.queue.send(Waiting { ticket, payment, reply });
-        Place::InLane { channel_id, answer }
+        detour.unanswered = detour.unanswered.saturating_add(1);
+        // A detour that has failed drops what it is sent, and with it the reply: its outcome is unknown.
+        let _ = detour.queue.send(Waiting { ticket, payment, reply });
+        Place::OnDetour { channel_id, answer }
     }
 
     /// The answer to the first in line, once there is one; `None` if nobody is in line.
@@ -121,14 +121,14 @@ impl Line {
             Some(Place::Submitted { channel_id, cumulative_amount, answer }) => {
                 let (channel_id, cumulative_amount) = (*channel_id, *cumulative_amount);
                 let answer = ready!(answer.poll_unpin(cx));
-                // Only a channel that Redis is not known to know is ever unregistered, and those are in lanes.
+                // Only a channel that Redis is not known to know is ever unregistered, and those take detours.
                 let result = answer.map_err(|_| no_answer()).and_then(after_registration);
                 Some(result.map(|outcome| PaymentAnswer { channel_id, cumulative_amount, outcome }))
             }
-            Some(Place::InLane { channel_id, answer }) => {
+            Some(Place::OnDetour { channel_id, answer }) => {
                 let channel_id = *channel_id;
                 let answered = ready!(answer.poll_unpin(cx)).unwrap_or_else(|_| Err(no_answer()));
-                self.leave_lane(&channel_id);
+                self.leave_detour(&channel_id);
                 Some(answered)
             }
         };
@@ -138,12 +138,12 @@ impl Line {
         }
     }
 
-    /// Ends a lane with its last answer: whatever comes next on the channel can follow nothing of it any more.
-    fn leave_lane(&mut self, channel_id: &ChannelId) {
-        if let Some(lane) = self.lanes.get_mut(channel_id) {
-            lane.unanswered = lane.unanswered.saturating_sub(1);
-            if lane.unanswered == 0 {
-                self.lanes.remove(channel_id);
+    /// Ends a detour with its last answer: whatever comes next on the channel can follow nothing of it any more.
+    fn leave_detour(&mut self, channel_id: &ChannelId) {
+        if let Some(detour) = self.detours.get_mut(channel_id) {
+            detour.unanswered = detour.unanswered.saturating_sub(1);
+            if detour.unanswered == 0 {
+                self.detours.remove(channel_id);
             }
         }
     }
@@ -158,11 +158,15 @@ fn submit(acceptor: &Acceptor, proven: Proven, ticket: Ticket) -> Place {
     }
 }
 
-/// Takes what waits together, as a batch is taken, until the connection needs the lane no more.
-async fn run_lane(app: Arc<App>, lanes_at_once: Arc<Semaphore>, mut queue: mpsc::UnboundedReceiver<Waiting>) {
+/// Takes what waits together, as a batch is taken, until the connection needs the detour no more.
+async fn run_detour(
+    app: Arc<App>,
+    detours_at_once: Arc<Semaphore>,
+    mut queue: mpsc::UnboundedReceiver<Waiting>,
+) {
     let mut together = Vec::new();
-    while queue.recv_many(&mut together, LANE_BATCH_MAX).await > 0 {
-        let Ok(_turn) = lanes_at_once.acquire().await else { return };
+    while queue.recv_many(&mut together, DETOUR_BATCH_MAX).await > 0 {
+        let Ok(_turn) = detours_at_once.acquire().await else { return };
         let (mut tickets, mut payments, mut replies) = (Vec::new(), Vec::new(), Vec::new());
         for Waiting { ticket, payment, reply } in together.drain(..) {
             tickets.push(ticket);
