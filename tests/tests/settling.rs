@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use common::amount::Amount;
 use common::channel::Status;
+use common::clock::Clock;
 use common::ids::Signature;
 use common::problem::{Code, Problem};
 use common::store::stream::EntryId;
-use common::wire::{Outcome, Receipt};
+use common::wire::{Outcome, Party, Receipt};
 use tests::issuer::{Route, Step};
 use tests::payer::Channel;
 use tests::rig::{Rig, RigOptions, SOON};
@@ -269,12 +270,15 @@ async fn tokens_rise_with_every_leader_and_reach_the_issuer() {
 
 #[tokio::test]
 async fn a_leader_whose_redis_forgot_its_count_takes_a_token_above_the_issuers() {
-    let rig = rig(1).await;
+    let mut rig = rig(1).await;
     let (earlier, channel) = (rig.channel(1_000).await, paid(&rig, 7).await);
     assert!(token_of_leader(&rig).await < 40);
     rig.settle_directly(&earlier, 5, true, 40).await;
-    rig.redis.command(&["DEL", rig.store().await.keys().token().as_str()]).await;
-    ask_to_close(&rig, &channel).await;
+    let store = rig.store().await;
+    // A relayer that looks while the count is gone takes it for a loss of data, and stops everyone.
+    rig.relayers[0].kill();
+    rig.redis.command(&["DEL", store.keys().token().as_str()]).await;
+    store.request_close(&channel.id(), Party::Payer, Clock::system().now_ms()).await.expect("Redis answers");
     rig.closed(&channel, 7).await;
     assert_eq!((token_of_leader(&rig).await, rig.token_at_issuer().await), (41, 41));
     assert_eq!(rig.store().await.lease_info().await.expect("Redis answers").token, 41);
@@ -294,10 +298,13 @@ async fn a_leader_that_starts_below_the_fences_of_its_predecessor_takes_a_token_
     }
     let before = token_of_leader(&rig).await;
     rig.settlers[0].kill();
+    rig.relayers[0].kill();
     let keys = rig.store().await.keys().clone();
-    // Redis lost the count and the lease, and kept the fences.
+    // Redis lost the count and the lease, and kept the fences; no relayer has seen the count.
     rig.redis.command(&["DEL", keys.token().as_str(), keys.lease().as_str()]).await;
     rig.settlers[0].restart().expect("the program runs");
+    rig.relayers[0].restart().expect("the program runs");
+    rig.relayers[0].wait_ready(SOON).await.expect("ready again");
     let second = paid(&rig, 9).await;
     ask_to_close(&rig, &second).await;
     rig.closed(&second, 9).await;

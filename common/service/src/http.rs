@@ -160,7 +160,8 @@ fn converse(
             .max_buf_size(HEAD_MAX_BYTES)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        let mut connection = std::pin::pin!(connection);
+        // Boxed, so that the task of a connection that is still silent has no room for it.
+        let mut connection = Box::pin(connection);
         let result = tokio::select! {
             result = connection.as_mut() => result,
             () = shutdown.cancelled() => {
