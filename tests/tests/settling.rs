@@ -273,10 +273,10 @@ async fn a_leader_whose_redis_forgot_its_count_takes_a_token_above_the_issuers()
     let mut rig = rig(1).await;
     let (earlier, channel) = (rig.channel(1_000).await, paid(&rig, 7).await);
     assert!(token_of_leader(&rig).await < 40);
+    // A relayer that looks while the count is behind the issuer's takes it for a loss of data, and stops everyone.
+    rig.relayers[0].kill();
     rig.settle_directly(&earlier, 5, true, 40).await;
     let store = rig.store().await;
-    // A relayer that looks while the count is gone takes it for a loss of data, and stops everyone.
-    rig.relayers[0].kill();
     rig.redis.command(&["DEL", store.keys().token().as_str()]).await;
     store.request_close(&channel.id(), Party::Payer, Clock::system().now_ms()).await.expect("Redis answers");
     rig.closed(&channel, 7).await;
