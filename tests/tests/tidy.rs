@@ -187,3 +187,26 @@ fn every_metric_in_the_docs_exists() {
         }
     }
 }
+
+#[test]
+fn every_log_line_in_the_docs_is_one_that_a_service_writes() {
+    let text = std::fs::read_to_string(root().join("docs/TROUBLESHOOTING.md")).expect("the page");
+    let services: String = rust_files()
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with("tests/"))
+        .map(|(_, text)| text)
+        .collect();
+    let first_cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    // A line has blanks; what has none is a code or a key. One with an ellipsis is a library's.
+    let lines: Vec<&str> = first_cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .filter(|line| line.contains(' ') && !line.contains('…'))
+        .collect();
+    assert!(lines.len() > 15, "the page names lines: {lines:?}");
+    let unknown: Vec<String> = lines
+        .into_iter()
+        .filter(|line| !services.contains(&format!("\"{line}\"")))
+        .map(str::to_owned)
+        .collect();
+    assert_none(&unknown, "docs/TROUBLESHOOTING.md names what no service writes");
+}
