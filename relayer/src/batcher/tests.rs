@@ -1,5 +1,3 @@
-//! Vouchers on their way, with a Redis whose answers are written down.
-
 //! How vouchers are gathered, and what becomes of them when Redis fails or their payer leaves.
 
 use std::sync::Mutex;
