@@ -13,6 +13,7 @@ use common::amount::Amount;
 use common::clock::Clock;
 use common::ids::{ChannelId, Signature};
 use common::problem::Code;
+use common::voucher::Proof;
 use common::wire::{Latest, Outcome, PaymentAnswer, PaymentRequest};
 use serde::{Deserialize, Serialize};
 
@@ -59,10 +60,9 @@ pub struct LedgerEntry {
     pub channel_id: ChannelId,
     /// Total owed on it.
     pub cumulative_amount: Amount,
-    /// The voucher's expiry, as signed.
-    pub expires_at: i64,
-    /// Its signature; zeros where there is no voucher.
-    pub signature: Signature,
+    /// What proves it, complete; a signature of zeros where there is no voucher.
+    #[serde(flatten, with = "common::wire::spread")]
+    pub proof: Proof,
     /// What is known of it.
     pub outcome: LedgerOutcome,
     /// The relayer that was asked.
@@ -193,8 +193,7 @@ impl LedgerWriter {
         let voucher = PaymentRequest {
             channel_id,
             cumulative_amount: latest.map_or(Amount::ZERO, |latest| latest.cumulative_amount),
-            expires_at: latest.map_or(0, |latest| latest.expires_at),
-            signature: latest.map_or(Signature([0; 64]), |latest| latest.signature),
+            proof: latest.map_or(NO_PROOF, |latest| latest.proof.clone()),
         };
         let mut entry = entry(&voucher, LedgerOutcome::Observed, where_at);
         entry.attempt = Some(look.0);
@@ -220,12 +219,14 @@ impl LedgerWriter {
     }
 }
 
+/// Stands where a channel was never paid from.
+const NO_PROOF: Proof = Proof::Ed25519 { expires_at: 0, signature: Signature([0; 64]) };
+
 fn entry(voucher: &PaymentRequest, outcome: LedgerOutcome, relayer: &str) -> LedgerEntry {
     LedgerEntry {
         channel_id: voucher.channel_id,
         cumulative_amount: voucher.cumulative_amount,
-        expires_at: voucher.expires_at,
-        signature: voucher.signature,
+        proof: voucher.proof.clone(),
         outcome,
         relayer: relayer.to_owned(),
         at_ms: 0,

@@ -8,6 +8,7 @@ use common::ids::{ChannelId, PublicKey, Signature};
 use common::message;
 use common::secret::{SecretError, read_signing_key};
 use common::verify::{usable_key, verify_strict};
+use common::voucher::Proof;
 use common::wire::{CloseRequest, Latest, OpenRequest, Party, PaymentRequest};
 use ed25519_dalek::SigningKey;
 
@@ -26,12 +27,8 @@ pub fn read_key(path: &Path) -> Result<SigningKey, SecretError> {
 
 /// A signed voucher, as relayers take it.
 pub fn voucher(key: &SigningKey, channel_id: ChannelId, amount: Amount, expires_at: i64) -> PaymentRequest {
-    PaymentRequest {
-        channel_id,
-        cumulative_amount: amount,
-        expires_at,
-        signature: Signature::of(key, &message::voucher(&channel_id, amount, expires_at)),
-    }
+    let signature = Signature::of(key, &message::voucher(&channel_id, amount, expires_at));
+    PaymentRequest { channel_id, cumulative_amount: amount, proof: Proof::Ed25519 { expires_at, signature } }
 }
 
 /// A signed opening.
@@ -48,8 +45,9 @@ pub fn close_request(key: &SigningKey, channel_id: &ChannelId, requested_by: Par
 /// True if `authorizer` signed the voucher that a relayer calls the latest. A payer goes on from nothing else: it
 /// would otherwise sign for whatever amount a relayer makes up.
 pub fn is_signed_by(latest: &Latest, authorizer: &PublicKey, channel_id: &ChannelId) -> bool {
-    let message = message::voucher(channel_id, latest.cumulative_amount, latest.expires_at);
-    usable_key(authorizer).is_some_and(|key| verify_strict(&key, &message, &latest.signature))
+    let Proof::Ed25519 { expires_at, signature } = &latest.proof else { return false };
+    let message = message::voucher(channel_id, latest.cumulative_amount, *expires_at);
+    usable_key(authorizer).is_some_and(|key| verify_strict(&key, &message, signature))
 }
 
 #[cfg(test)]
@@ -62,7 +60,7 @@ mod tests {
         let id = ChannelId([3; 32]);
         let latest_of = |key: &SigningKey| {
             let voucher = voucher(key, id, Amount::new(7), 0);
-            Latest { cumulative_amount: Amount::new(7), expires_at: 0, signature: voucher.signature }
+            Latest { cumulative_amount: Amount::new(7), proof: voucher.proof }
         };
         assert!(is_signed_by(&latest_of(&key), &PublicKey::of(&key), &id));
         assert!(!is_signed_by(&latest_of(&other), &PublicKey::of(&key), &id));

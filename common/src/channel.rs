@@ -6,27 +6,11 @@ use sha2::{Digest, Sha256};
 
 use crate::amount::Amount;
 use crate::ids::{ChannelId, PublicKey};
+pub use crate::scheme::SchemeKind;
 use crate::verify::{UsableKey, usable_key};
 
 /// Longest asset name, in bytes.
 pub const ASSET_MAX_BYTES: usize = 64;
-
-/// How payments on a channel prove their amount. Fixed at opening.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SchemeKind {
-    /// A voucher signed by the payer authorizer.
-    Ed25519,
-}
-
-impl SchemeKind {
-    /// The scheme's byte in the channel id.
-    const fn id_byte(self) -> u8 {
-        match self {
-            SchemeKind::Ed25519 => 0,
-        }
-    }
-}
 
 /// What payer, payee and issuer agreed on when the channel was opened. Never changes; the channel id commits to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -78,7 +62,9 @@ impl Terms {
         hash.update(self.capacity.units().to_le_bytes());
         hash.update(self.expires_at.to_le_bytes());
         hash.update(self.salt.to_le_bytes());
-        hash.update([self.scheme.id_byte()]);
+        let mut scheme = Vec::new();
+        self.scheme.write_to(&mut scheme);
+        hash.update(scheme);
         ChannelId(hash.finalize().into())
     }
 
@@ -101,6 +87,7 @@ impl Terms {
         if self.expires_at <= 0 {
             return Err(invalid("expires_at", "a Unix time in seconds, more than 0"));
         }
+        self.scheme.check()?;
         Ok(CheckedTerms { id: self.id(), terms: self, authorizer })
     }
 }

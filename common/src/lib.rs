@@ -9,6 +9,7 @@
 //! * [`message`]: the exact bytes that each party signs. [`verify`]: the one check of a signature.
 //! * [`channel`]: channel terms, their id, and the one table of status changes.
 //! * [`voucher`], [`scheme`]: how a payment proves an amount; [`voucher::VerifiedVoucher`] can only be built here.
+//! * [`client`]: the payer's side of the schemes that commit at opening.
 //! * [`wire`], [`problem`]: JSON bodies and error codes as they cross HTTP. No HTTP itself.
 //! * [`store`]: the only code that names Redis: keys, scripts, streams, the lease.
 //! * [`config`], [`secret`], [`clock`], [`telemetry`]: what a process needs around all this.
@@ -16,6 +17,7 @@
 
 pub mod amount;
 pub mod channel;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod fault_point;

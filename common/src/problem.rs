@@ -62,6 +62,8 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405, "The route does not take this method";
     /// Not above the latest amount.
     StaleAmount = "stale_amount", 409, "The amount is not above the latest";
+    /// A compressed proof leaves out more than is known of the channel.
+    MissingSiblings = "missing_siblings", 409, "The proof leaves out siblings that are not known";
     /// A close has begun.
     ChannelClosing = "channel_closing", 409, "The channel is closing";
     /// The channel is settled.
@@ -72,10 +74,14 @@ codes! {
     ChannelNotExpired = "channel_not_expired", 409, "The channel has not expired yet";
     /// A newer leader has settled for this payee.
     StaleFencingToken = "stale_fencing_token", 409, "A newer settler has taken over";
+    /// The commitment was used for another channel.
+    CommitmentReused = "commitment_reused", 409, "Another channel was opened with this commitment";
     /// The body is over the limit.
     PayloadTooLarge = "payload_too_large", 413, "The body is over the limit";
     /// The body is not JSON by its media type.
     UnsupportedMediaType = "unsupported_media_type", 415, "The media type is not supported";
+    /// More steps of a hash chain than are taken in one payment.
+    StepTooLarge = "step_too_large", 422, "The payment is too many steps from the one before";
     /// The route takes WebSocket connections, and this is none.
     UpgradeRequired = "upgrade_required", 426, "The route takes WebSocket connections";
     /// Too many requests of this channel or address.

@@ -1,31 +1,22 @@
 //! The proof behind a payment, and the type that says it was checked.
 
 use crate::amount::Amount;
-use crate::channel::{CheckedTerms, SchemeKind};
-use crate::ids::{ChannelId, Signature};
-use crate::scheme;
+use crate::channel::CheckedTerms;
+use crate::ids::ChannelId;
+use crate::scheme::{self, Check};
+
+pub use crate::scheme::Proof;
 
 /// A payment as it was sent: decoded, not yet checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payment {
     /// The channel that pays.
     pub channel_id: ChannelId,
-    /// Total owed on the channel, in atomic units, this payment included.
-    pub cumulative_amount: Amount,
+    /// Total owed on the channel, in atomic units, this payment included, where the payment states it. One that proves
+    /// its amount by itself need not.
+    pub cumulative_amount: Option<Amount>,
     /// What shows that the payer agreed to it.
     pub proof: Proof,
-}
-
-/// What shows that the payer agreed to an amount; one variant a scheme.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// A signed voucher.
-    Ed25519 {
-        /// Unix time in seconds until which the voucher is good; 0 for ever.
-        expires_at: i64,
-        /// The payer authorizer's signature of [`crate::message::voucher`].
-        signature: Signature,
-    },
 }
 
 /// Stored proof bytes that no scheme wrote.
@@ -34,34 +25,12 @@ pub enum Proof {
 pub struct InvalidProof;
 
 impl Proof {
-    /// The bytes kept in Redis: for `ed25519`, `i64le(expires_at) || signature[64]`.
+    /// The bytes kept in Redis: for `ed25519`, `i64le(expires_at) || signature[64]`; for `payword`, `u32le(k) ||
+    /// token[32]`; for `paytree`, `u32le(index) || secret[32] || siblings[32 each]`.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.write_to(&mut bytes);
         bytes
-    }
-
-    /// Appends what [`Proof::to_bytes`] gives.
-    pub fn write_to(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Proof::Ed25519 { expires_at, signature } => {
-                bytes.extend(expires_at.to_le_bytes());
-                bytes.extend(signature.as_bytes());
-            }
-        }
-    }
-
-    /// Reads what [`Proof::to_bytes`] wrote for a channel of this scheme.
-    pub fn from_bytes(scheme: SchemeKind, bytes: &[u8]) -> Result<Proof, InvalidProof> {
-        match scheme {
-            SchemeKind::Ed25519 => {
-                let (expires_at, signature) = bytes.split_at_checked(8).ok_or(InvalidProof)?;
-                Ok(Proof::Ed25519 {
-                    expires_at: i64::from_le_bytes(expires_at.try_into().map_err(|_| InvalidProof)?),
-                    signature: Signature(signature.try_into().map_err(|_| InvalidProof)?),
-                })
-            }
-        }
     }
 }
 
@@ -72,11 +41,46 @@ pub enum Unproven {
     #[error("the proof does not check against the channel's terms")]
     InvalidSignature,
     /// The proof is of another scheme than the channel.
-    #[error("the channel was opened in another payment scheme")]
-    WrongScheme,
+    #[error("the channel was opened in another payment scheme: {scheme}")]
+    WrongScheme {
+        /// The channel's.
+        scheme: &'static str,
+    },
     /// The voucher ends before its channel does: the payee might be left without a valid one.
     #[error("the voucher expires before its channel")]
     ExpiresEarly,
+    /// The proof holds, for another amount than is stated.
+    #[error("the proof is for {proven}")]
+    OtherAmount {
+        /// What it proves.
+        proven: Amount,
+    },
+    /// The commitment has no such step or leaf.
+    #[error("{field}: expected {least} to {most}")]
+    OutOfRange {
+        /// The field at fault.
+        field: &'static str,
+        /// The first one.
+        least: u32,
+        /// The last one.
+        most: u32,
+    },
+    /// More steps from a known value than anyone is willing to hash for one payment.
+    #[error("{steps} steps from the nearest known payment, expected at most {most}: pay in smaller steps")]
+    StepTooLarge {
+        /// Steps from the nearest known value.
+        steps: u32,
+        /// The bound.
+        most: u32,
+    },
+    /// Siblings were left out that do not follow from what is known.
+    #[error("{given} siblings, expected the lowest {needed} at least")]
+    MissingSiblings {
+        /// How many were shown.
+        given: u32,
+        /// How many it takes.
+        needed: u32,
+    },
 }
 
 /// A payment whose proof holds for the terms of its channel. The store takes nothing else.
@@ -88,20 +92,28 @@ pub struct VerifiedVoucher {
 }
 
 impl VerifiedVoucher {
-    /// Checks `payment` against the terms of its channel, by the channel's scheme.
+    /// Checks `payment` against the terms of its channel alone, by the channel's scheme.
     ///
     /// # Errors
     /// [`Unproven`], when the payer did not agree to this amount on this channel in these terms.
     pub fn verify(terms: &CheckedTerms, payment: Payment) -> Result<VerifiedVoucher, Unproven> {
+        Self::verify_with(terms, &payment, Check::FROM_TERMS)
+    }
+
+    /// As [`VerifiedVoucher::verify`], with a proof at hand that was checked before, and bounded work.
+    ///
+    /// # Errors
+    /// As there; [`Unproven::StepTooLarge`] and [`Unproven::MissingSiblings`] may be otherwise with a later proof at hand.
+    pub fn verify_with(
+        terms: &CheckedTerms,
+        payment: &Payment,
+        check: Check<'_>,
+    ) -> Result<VerifiedVoucher, Unproven> {
         if payment.channel_id != terms.id() {
             return Err(Unproven::InvalidSignature);
         }
-        scheme::of(terms.terms().scheme).verify(terms, &payment)?;
-        Ok(VerifiedVoucher {
-            channel_id: payment.channel_id,
-            cumulative_amount: payment.cumulative_amount,
-            proof: payment.proof,
-        })
+        let (cumulative_amount, proof) = scheme::verify(terms, payment, check)?;
+        Ok(VerifiedVoucher { channel_id: payment.channel_id, cumulative_amount, proof })
     }
 
     /// The channel that pays.
@@ -114,7 +126,7 @@ impl VerifiedVoucher {
         self.cumulative_amount
     }
 
-    /// The proof that was checked.
+    /// The proof that was checked, complete.
     pub fn proof(&self) -> &Proof {
         &self.proof
     }

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::amount::Amount;
 use crate::channel::{Status, Terms};
@@ -20,6 +20,16 @@ pub struct InvalidJson {
     pub field: Option<String>,
     /// What is wrong with it.
     pub expected: String,
+}
+
+impl InvalidJson {
+    fn of(field: &str, expected: &str) -> Self {
+        InvalidJson { field: Some(field.to_owned()), expected: expected.to_owned() }
+    }
+
+    fn missing(field: &str) -> Self {
+        InvalidJson { field: None, expected: format!("missing field `{field}`") }
+    }
 }
 
 /// Reads a JSON body, which is always an object, naming the field at fault.
@@ -52,38 +62,129 @@ pub fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, InvalidJson> {
 
 /// `POST /v1/payments`, and one element of a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct PaymentRequest {
     /// The channel that pays.
     pub channel_id: ChannelId,
-    /// Total owed on the channel so far, this payment included; more than 0.
+    /// Total owed on the channel so far, this payment included; more than 0. A proof that says its amount itself may
+    /// stand without it.
     pub cumulative_amount: Amount,
-    /// Unix time in seconds; 0 or absent for a voucher that never expires.
-    #[serde(default)]
-    pub expires_at: i64,
-    /// The payer authorizer's signature of the voucher message.
-    pub signature: Signature,
+    /// What shows that the payer agreed to it.
+    #[serde(flatten, with = "spread")]
+    #[schemars(with = "ProofForm")]
+    pub proof: Proof,
 }
 
-impl TryFrom<PaymentRequest> for Payment {
-    type Error = InvalidJson;
+impl From<PaymentRequest> for Payment {
+    fn from(PaymentRequest { channel_id, cumulative_amount, proof }: PaymentRequest) -> Self {
+        Payment { channel_id, cumulative_amount: Some(cumulative_amount), proof }
+    }
+}
 
-    fn try_from(request: PaymentRequest) -> Result<Self, Self::Error> {
-        let invalid = |field: &str, expected: &str| InvalidJson {
-            field: Some(field.to_owned()),
-            expected: expected.to_owned(),
-        };
-        if request.cumulative_amount.is_zero() {
-            return Err(invalid("cumulative_amount", "expected more than 0"));
+/// A proof in JSON: a voucher's fields stand in the body that carries them, any other proof under its scheme's name.
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct ProofForm {
+    /// Of a voucher: Unix time in seconds; 0 or absent for one that never expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
+    /// Of a voucher: the payer authorizer's signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signature: Option<Signature>,
+    /// Of another scheme: its proof, under the scheme's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proof: Option<Proof>,
+}
+
+impl From<Proof> for ProofForm {
+    fn from(proof: Proof) -> Self {
+        match proof {
+            Proof::Ed25519 { expires_at, signature } => {
+                ProofForm { expires_at: Some(expires_at), signature: Some(signature), proof: None }
+            }
+            proof => ProofForm { expires_at: None, signature: None, proof: Some(proof) },
         }
-        if request.expires_at < 0 {
-            return Err(invalid("expires_at", "expected 0 (never) or a Unix time in seconds"));
+    }
+}
+
+/// Writes and reads a proof as [`ProofForm`].
+pub mod spread {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use super::{InvalidJson, Proof, ProofForm, one_proof};
+
+    /// For `#[serde(flatten, with = "…")]`.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(proof: &Proof, serializer: S) -> Result<S::Ok, S::Error> {
+        ProofForm::from(proof.clone()).serialize(serializer)
+    }
+
+    /// For `#[serde(flatten, with = "…")]`.
+    ///
+    /// # Errors
+    /// No proof, or more than one.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Proof, D::Error> {
+        let form = ProofForm::deserialize(deserializer)?;
+        let proof = one_proof(form.expires_at, form.signature, form.proof).map_err(D::Error::custom)?;
+        proof.ok_or_else(|| D::Error::custom(InvalidJson::missing("signature")))
+    }
+}
+
+/// [`PaymentRequest`] as a relayer reads it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnyPayment {
+    channel_id: ChannelId,
+    #[serde(default, deserialize_with = "present")]
+    cumulative_amount: Option<Amount>,
+    #[serde(default, deserialize_with = "present")]
+    expires_at: Option<i64>,
+    #[serde(default, deserialize_with = "present")]
+    signature: Option<Signature>,
+    #[serde(default, deserialize_with = "present")]
+    proof: Option<Proof>,
+}
+
+/// Reads a field that may be absent, but not `null`.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Reads a [`PaymentRequest`].
+///
+/// # Errors
+/// [`InvalidJson`], naming the field at fault.
+pub fn payment_from_json(body: &[u8]) -> Result<Payment, InvalidJson> {
+    let AnyPayment { channel_id, cumulative_amount, expires_at, signature, proof } = from_json(body)?;
+    if cumulative_amount.is_some_and(Amount::is_zero) {
+        return Err(InvalidJson::of("cumulative_amount", "expected more than 0"));
+    }
+    let proof = one_proof(expires_at, signature, proof)?.ok_or_else(|| InvalidJson::missing("signature"))?;
+    if cumulative_amount.is_none() && matches!(proof, Proof::Ed25519 { .. }) {
+        return Err(InvalidJson::missing("cumulative_amount"));
+    }
+    Ok(Payment { channel_id, cumulative_amount, proof })
+}
+
+/// The one proof that a body carries: spread over it for `ed25519`, under its name for the others. `None` without one.
+fn one_proof(
+    expires_at: Option<i64>,
+    signature: Option<Signature>,
+    proof: Option<Proof>,
+) -> Result<Option<Proof>, InvalidJson> {
+    match (signature, proof) {
+        (Some(_), Some(_)) => Err(InvalidJson::of("signature", "expected none, where there is a proof")),
+        (None, Some(_)) if expires_at.is_some() => {
+            Err(InvalidJson::of("expires_at", "expected none, where there is a proof"))
         }
-        Ok(Payment {
-            channel_id: request.channel_id,
-            cumulative_amount: request.cumulative_amount,
-            proof: Proof::Ed25519 { expires_at: request.expires_at, signature: request.signature },
-        })
+        (None, proof) => Ok(proof),
+        (Some(_), None) if expires_at.is_some_and(|at| at < 0) => {
+            Err(InvalidJson::of("expires_at", "expected 0 (never) or a Unix time in seconds"))
+        }
+        (Some(signature), None) => {
+            Ok(Some(Proof::Ed25519 { expires_at: expires_at.unwrap_or_default(), signature }))
+        }
     }
 }
 
@@ -118,23 +219,15 @@ pub enum BatchResult {
     Refused(Problem),
 }
 
-/// The latest accepted voucher of a channel.
+/// The latest accepted payment of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Latest {
     /// Its amount.
     pub cumulative_amount: Amount,
-    /// Its expiry, as signed.
-    pub expires_at: i64,
-    /// Its signature.
-    pub signature: Signature,
-}
-
-impl Latest {
-    /// The voucher behind an amount, as far as its scheme has one.
-    pub fn new(cumulative_amount: Amount, proof: &Proof) -> Self {
-        let Proof::Ed25519 { expires_at, signature } = proof;
-        Latest { cumulative_amount, expires_at: *expires_at, signature: *signature }
-    }
+    /// What proves it, complete: a payer that lost its state finds here where to go on.
+    #[serde(flatten, with = "spread")]
+    #[schemars(with = "ProofForm")]
+    pub proof: Proof,
 }
 
 /// `GET /v1/channels/{id}` of a relayer.
@@ -290,18 +383,55 @@ pub struct RefundRequest {
 pub struct SettlementRequest {
     /// The amount to redeem, cumulative.
     pub cumulative_amount: Amount,
-    /// The voucher's expiry, as signed.
-    #[serde(default)]
-    pub expires_at: i64,
-    /// The voucher's signature; absent only when a channel that was never paid from is closed with amount 0.
+    /// The voucher's expiry, as signed; absent for 0, and where there is no voucher.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<i64>,
+    /// The voucher's signature. No proof at all stands only where a channel that was never paid from is closed with
+    /// amount 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<Signature>,
+    /// Of another scheme: its proof, complete, under the scheme's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
     /// True to end the channel and give the rest back.
     pub close: bool,
     /// The settler's fencing token.
     pub fencing_token: u64,
     /// The payee's signature of [`message::settle`].
     pub payee_signature: Signature,
+}
+
+impl SettlementRequest {
+    /// A request that redeems `proof`, for a payee still to sign it.
+    pub fn unsigned(
+        cumulative_amount: Amount,
+        proof: Option<Proof>,
+        close: bool,
+        fencing_token: u64,
+    ) -> SettlementRequest {
+        let (expires_at, signature, proof) = match proof.map(ProofForm::from) {
+            Some(form) => (form.expires_at, form.signature, form.proof),
+            None => (None, None, None),
+        };
+        let payee_signature = Signature([0; 64]);
+        SettlementRequest {
+            cumulative_amount,
+            expires_at,
+            signature,
+            proof,
+            close,
+            fencing_token,
+            payee_signature,
+        }
+    }
+
+    /// The proof that is redeemed; `None` without one.
+    ///
+    /// # Errors
+    /// [`InvalidJson`], where the fields that make it up contradict one another.
+    pub fn proof(&self) -> Result<Option<Proof>, InvalidJson> {
+        one_proof(self.expires_at, self.signature, self.proof.clone())
+    }
 }
 
 /// The issuer's signed word that money has moved.
@@ -353,7 +483,7 @@ mod tests {
     }
 
     fn field_at_fault(body: &[u8]) -> Option<String> {
-        from_json::<PaymentRequest>(body).and_then(Payment::try_from).expect_err("malformed").field
+        payment_from_json(body).expect_err("malformed").field
     }
 
     #[test]
@@ -367,11 +497,11 @@ mod tests {
         let negative = body(|v| drop(v.insert("expires_at".into(), (-1).into())));
         assert_eq!(field_at_fault(&negative).as_deref(), Some("expires_at"));
         let unknown = body(|v| drop(v.insert("amount".into(), "5".into())));
-        assert!(from_json::<PaymentRequest>(&unknown).expect_err("unknown").expected.contains("amount"));
-        assert!(from_json::<PaymentRequest>(b"{} {}").is_err());
-        assert!(from_json::<PaymentRequest>(b"{").is_err());
+        assert!(payment_from_json(&unknown).expect_err("unknown").expected.contains("amount"));
+        assert!(payment_from_json(b"{} {}").is_err());
+        assert!(payment_from_json(b"{").is_err());
         let values = serde_json::json!([ChannelId([1; 32]), "5", 0, Signature([2; 64])]).to_string();
-        assert!(from_json::<PaymentRequest>(values.as_bytes()).is_err(), "values without their names");
-        assert!(from_json::<PaymentRequest>(&body(|_| ())).and_then(Payment::try_from).is_ok());
+        assert!(payment_from_json(values.as_bytes()).is_err(), "values without their names");
+        assert!(payment_from_json(&body(|_| ())).is_ok());
     }
 }

@@ -26,6 +26,7 @@ use common::clock::Clock;
 use common::fault_point;
 use common::ids::{ChannelId, PublicKey};
 use common::problem::{Code, Problem};
+use common::voucher::Unproven;
 use common::wire::{
     Account, IssuerChannel, IssuerChannelPage, IssuerInfo, OpenRequest, RefundRequest, SettlementRequest,
 };
@@ -212,10 +213,30 @@ impl Ledger {
     /// `malformed`, `unknown_channel`, `invalid_signature`, `stale_fencing_token`, `channel_closed`,
     /// `channel_expired`, `over_capacity`, `stale_amount`.
     pub async fn settle(&self, id: ChannelId, request: SettlementRequest) -> Result<String, LedgerError> {
+        let proven = self.prove_ahead(id, &request).await?;
         // A refusal is a result here, not an error: the token that came with it is kept either way.
-        let outcome = self.write(move |tx, rules| settlements::settle(tx, rules, &id, &request)).await?;
+        let settle =
+            move |tx: &Transaction<'_>, rules: &Rules| settlements::settle(tx, rules, &id, &request, proven);
+        let outcome = self.write(settle).await?;
         fault_point::reach("settlement_committed");
         outcome.map_err(LedgerError::Refused)
+    }
+
+    /// See [`settlements::prove_ahead`]; a signed voucher is checked where it is settled.
+    async fn prove_ahead(
+        &self,
+        id: ChannelId,
+        request: &SettlementRequest,
+    ) -> Result<Option<Result<(), Unproven>>, LedgerError> {
+        if request.proof.is_none() {
+            return Ok(None);
+        }
+        // Terms never change: what is read here is what the transaction will find.
+        let Some(channel) = self.read(move |tx| channels::read(tx, &id)).await? else { return Ok(None) };
+        let request = request.clone();
+        let proving =
+            tokio::task::spawn_blocking(move || settlements::prove_ahead(&channel.terms, &id, &request));
+        proving.await.map_err(|_| LedgerError::Stopped)
     }
 
     /// Adds every balance up anew from the postings and compares.

@@ -9,7 +9,7 @@ use common::clock::Clock;
 use common::ids::ChannelId;
 use common::store::{Store, StoreError};
 use common::voucher::{Payment, VerifiedVoucher};
-use common::wire::{Outcome, PaymentAnswer, PaymentRequest, from_json};
+use common::wire::{Outcome, PaymentAnswer, payment_from_json};
 use futures::{StreamExt, stream};
 use tokio::sync::oneshot;
 
@@ -36,6 +36,7 @@ pub(crate) struct Acceptor {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
     pub(crate) settle_margin_s: u32,
+    pub(crate) steps_max: u32,
     pub(crate) payments_in_flight_max: usize,
 }
 
@@ -76,7 +77,7 @@ impl Acceptor {
     /// # Errors
     /// Why it was not taken.
     pub(crate) async fn accept(&self, ticket: Ticket, body: &[u8]) -> Result<PaymentAnswer, Refusal> {
-        let Proven { voucher, channel } = match self.prove(body).await {
+        let Proven { voucher, channel } = match self.read(body).await {
             Ok(proven) => proven,
             Err(refusal) => return Err(refuse([ticket], refusal)),
         };
@@ -108,8 +109,7 @@ impl Acceptor {
         tickets: Vec<Ticket>,
         payments: Vec<Result<Payment, Refusal>>,
     ) -> Vec<Result<PaymentAnswer, Refusal>> {
-        let named: Vec<_> = payments.iter().map(|payment| payment.as_ref().ok().map(name_of)).collect();
-        let slots = self.submit_all(payments, tickets).await;
+        let (slots, named) = self.submit_all(payments, tickets).await;
         let slots = self.register_all(settle(slots).await).await;
         let results = settle(slots).await.into_iter().map(|slot| match slot {
             Slot::Ended(result) => result,
@@ -120,14 +120,19 @@ impl Acceptor {
             .zip(named)
             .map(|(result, named)| {
                 let outcome = result?;
-                // Only what could be decoded was taken.
+                // Only what was proven was taken.
                 let (channel_id, cumulative_amount) = named.ok_or_else(no_answer)?;
                 Ok(PaymentAnswer { channel_id, cumulative_amount, outcome })
             })
             .collect()
     }
 
-    async fn submit_all(&self, payments: Vec<Result<Payment, Refusal>>, tickets: Vec<Ticket>) -> Vec<Slot> {
+    /// Checks payments and submits those that hold. Also says what each is for, as far as that was proven.
+    async fn submit_all(
+        &self,
+        payments: Vec<Result<Payment, Refusal>>,
+        tickets: Vec<Ticket>,
+    ) -> (Vec<Slot>, Vec<Option<(ChannelId, Amount)>>) {
         let with_terms = |payment: Result<Payment, Refusal>| async move {
             let payment = payment?;
             let channel = self.terms(&payment.channel_id).await?;
@@ -136,12 +141,13 @@ impl Acceptor {
         // Looked up several at once, and taken up in the order given.
         let looked_up = stream::iter(payments).map(with_terms).buffered(LOOKUPS_AT_ONCE);
         let mut looked_up = std::pin::pin!(looked_up.zip(stream::iter(tickets)).enumerate());
-        let mut slots = Vec::new();
+        let (mut slots, mut named) = (Vec::new(), Vec::new());
         while let Some((index, (found, ticket))) = looked_up.next().await {
             let proven = match found {
                 Ok((payment, channel)) => self.check(payment, channel).await,
                 Err(refusal) => Err(refusal),
             };
+            named.push(proven.as_ref().ok().map(|proven| name_of(&proven.voucher)));
             slots.push(match proven {
                 Ok(Proven { voucher, channel }) => self.submit(Job { voucher, channel, ticket }),
                 Err(refusal) => Slot::Ended(Err(refuse([ticket], refusal))),
@@ -150,7 +156,7 @@ impl Acceptor {
                 tokio::task::yield_now().await;
             }
         }
-        slots
+        (slots, named)
     }
 
     /// Registers each channel that Redis did not know once, and submits its payments again, in order.
@@ -194,7 +200,7 @@ impl Acceptor {
         self.batchers.submit(job)?.await.map_err(|_| no_answer())
     }
 
-    async fn prove(&self, body: &[u8]) -> Result<Proven, Refusal> {
+    async fn read(&self, body: &[u8]) -> Result<Proven, Refusal> {
         let payment = decode(body)?;
         let channel = self.terms(&payment.channel_id).await?;
         self.check(payment, channel).await
@@ -217,10 +223,7 @@ impl Acceptor {
     /// Checks the proof, and what else must hold before Redis is asked.
     pub(crate) async fn check(&self, payment: Payment, channel: Arc<Channel>) -> Result<Proven, Refusal> {
         self.refuse_expired(&channel)?;
-        let started = Instant::now();
-        let verified = VerifiedVoucher::verify(&channel.terms, payment);
-        self.metrics.verify_took(started.elapsed());
-        let voucher = verified?;
+        let voucher = self.prove(&channel, &payment).await?;
         self.limits.check_channel(voucher.channel_id()).await.map_err(Refusal::RateLimited)?;
         Ok(Proven { voucher, channel })
     }
@@ -259,11 +262,11 @@ pub(crate) fn refuse(tickets: impl IntoIterator<Item = Ticket>, refusal: Refusal
 }
 
 pub(crate) fn decode(body: &[u8]) -> Result<Payment, Refusal> {
-    from_json::<PaymentRequest>(body).and_then(Payment::try_from).map_err(Refusal::Malformed)
+    payment_from_json(body).map_err(Refusal::Malformed)
 }
 
-fn name_of(payment: &Payment) -> (ChannelId, Amount) {
-    (payment.channel_id, payment.cumulative_amount)
+fn name_of(voucher: &VerifiedVoucher) -> (ChannelId, Amount) {
+    (*voucher.channel_id(), voucher.cumulative_amount())
 }
 
 /// Waits for the answers to all that were submitted.

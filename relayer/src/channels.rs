@@ -10,10 +10,11 @@ use common::amount::Amount;
 use common::channel::{CheckedTerms, Terms};
 use common::ids::{ChannelId, PublicKey};
 use common::store::{Store, StoreError};
-use common::voucher::Proof;
+use common::voucher::{Proof, VerifiedVoucher};
 use common::wire::{IssuerChannel, IssuerStatus};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use moka::future::Cache;
+use parking_lot::Mutex;
 use service::issuer_client::{IssuerClient, IssuerError};
 use tokio::sync::Semaphore;
 
@@ -29,6 +30,9 @@ pub(crate) struct Channel {
     pub(crate) settled: Option<(Amount, Proof)>,
     /// Set once Redis was seen to know the channel. It never forgets one unless it lost data.
     in_store: AtomicBool,
+    /// The highest payment that was proven here, where a proof helps to check the next one. It need not have been
+    /// recorded: what the payer committed to holds whatever became of a payment.
+    known: Mutex<Option<Arc<VerifiedVoucher>>>,
     /// The recovery of Redis after which all this was learned. After another one it is to be learned anew.
     pub(crate) recovery: u64,
 }
@@ -40,7 +44,8 @@ impl Channel {
         in_store: bool,
         recovery: u64,
     ) -> Arc<Self> {
-        Arc::new(Channel { terms, settled, in_store: AtomicBool::new(in_store), recovery })
+        let in_store = AtomicBool::new(in_store);
+        Arc::new(Channel { terms, settled, in_store, known: Mutex::new(None), recovery })
     }
 
     /// True once Redis was seen to know the channel.
@@ -53,6 +58,19 @@ impl Channel {
         // Read first: the line of a busy channel stays shared between cores.
         if !self.is_in_store() {
             self.in_store.store(true, Ordering::Release);
+        }
+    }
+
+    /// The highest payment that was proven here, if proofs help to check later ones.
+    pub(crate) fn known(&self) -> Option<Arc<VerifiedVoucher>> {
+        self.known.lock().clone()
+    }
+
+    /// Notes what was proven.
+    pub(crate) fn proven(&self, voucher: &VerifiedVoucher) {
+        let mut known = self.known.lock();
+        if known.as_ref().is_none_or(|known| known.cumulative_amount() < voucher.cumulative_amount()) {
+            *known = Some(Arc::new(voucher.clone()));
         }
     }
 
@@ -266,10 +284,7 @@ impl<O: Origin> Channels<O> {
         if channel.status != IssuerStatus::Open {
             return Ok(Err(NotPayable::Ended(Arc::new(channel))));
         }
-        let settled = channel.settled.map(|latest| {
-            let proof = Proof::Ed25519 { expires_at: latest.expires_at, signature: latest.signature };
-            (latest.cumulative_amount, proof)
-        });
+        let settled = channel.settled.map(|latest| (latest.cumulative_amount, latest.proof));
         // To start below what was paid already would let the payer spend it twice.
         if settled.as_ref().map_or(Amount::ZERO, |(amount, _)| *amount) != channel.settled_amount {
             return Err(LookupError::Issuer { detail: "settled amount and voucher do not agree".to_owned() });

@@ -127,6 +127,9 @@ impl Default for BatcherConfig {
 pub struct LimitsConfig {
     /// Payments handled at once; more are refused as `overloaded`.
     pub payments_in_flight_max: usize,
+    /// Steps of a hash chain from the nearest known payment that are hashed to check one payment, about 0.1 us each; more
+    /// are refused as `step_too_large`.
+    pub hash_steps_max: u32,
     /// Payments a second of one channel, counted once their proof held; no limit where null.
     pub per_channel_per_s: Option<u32>,
     /// Payments and requests a second from one address (IPv6: one /64); no limit where null.
@@ -139,6 +142,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             payments_in_flight_max: 4_096,
+            hash_steps_max: 1_024,
             per_channel_per_s: None,
             per_address_per_s: None,
             keys_max: 100_000,
@@ -237,6 +241,7 @@ impl BatcherConfig {
 impl LimitsConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         positive("limits.payments_in_flight_max", count(self.payments_in_flight_max))?;
+        positive("limits.hash_steps_max", self.hash_steps_max.into())?;
         positive("limits.keys_max", self.keys_max)?;
         for (key, limit) in [
             ("limits.per_channel_per_s", self.per_channel_per_s),

@@ -33,6 +33,14 @@ pub(crate) enum Refusal {
     /// The proof does not hold.
     #[error("{0}")]
     Unproven(#[from] Unproven),
+    /// The proof leads to nothing that is known of the channel, for all that Redis holds.
+    #[error("{unproven}")]
+    OutOfReach {
+        /// Why.
+        unproven: Unproven,
+        /// What is known.
+        latest: Option<Latest>,
+    },
     /// Too near to the channel's end.
     #[error("payments are taken until {until_s}")]
     Expired {
@@ -80,10 +88,11 @@ impl Refusal {
     /// The problem's code.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Refusal::Malformed(_) | Refusal::Unproven(Unproven::ExpiresEarly) => Code::Malformed,
+            Refusal::Malformed(_) => Code::Malformed,
             Refusal::TooLarge { .. } => Code::PayloadTooLarge,
             Refusal::Lookup(error) => code_of_lookup(error),
-            Refusal::Unproven(Unproven::InvalidSignature | Unproven::WrongScheme) => Code::InvalidSignature,
+            Refusal::Unproven(unproven) => code_of_proof(unproven),
+            Refusal::OutOfReach { unproven, .. } => code_of_proof(unproven),
             Refusal::Expired { .. } => Code::ChannelExpired,
             Refusal::OverCapacity => Code::OverCapacity,
             Refusal::Stale(_) => Code::StaleAmount,
@@ -94,6 +103,28 @@ impl Refusal {
             Refusal::NotReady => Code::StoreUnavailable,
             Refusal::Store(error) => code_of_store(error),
         }
+    }
+}
+
+fn code_of_proof(unproven: &Unproven) -> Code {
+    match unproven {
+        Unproven::InvalidSignature | Unproven::WrongScheme { .. } | Unproven::OtherAmount { .. } => {
+            Code::InvalidSignature
+        }
+        Unproven::ExpiresEarly | Unproven::OutOfRange { .. } => Code::Malformed,
+        Unproven::StepTooLarge { .. } => Code::StepTooLarge,
+        Unproven::MissingSiblings { .. } => Code::MissingSiblings,
+    }
+}
+
+/// The field of the body that a proof fails by, where it is one.
+fn field_of_proof(unproven: &Unproven) -> Option<&'static str> {
+    match unproven {
+        Unproven::ExpiresEarly => Some("expires_at"),
+        Unproven::OtherAmount { .. } => Some("cumulative_amount"),
+        Unproven::OutOfRange { field, .. } => Some(field),
+        Unproven::WrongScheme { .. } => Some("proof"),
+        Unproven::InvalidSignature | Unproven::StepTooLarge { .. } | Unproven::MissingSiblings { .. } => None,
     }
 }
 
@@ -123,15 +154,18 @@ impl From<Refusal> for Problem {
         tracing::debug!(%code, %refusal, "refused");
         let mut problem = match &refusal {
             Refusal::Malformed(error) => Problem::malformed(error),
-            Refusal::Unproven(error @ Unproven::ExpiresEarly) => {
-                Problem::new(code).field("expires_at").detail(error)
-            }
+            Refusal::Unproven(unproven) => match field_of_proof(unproven) {
+                Some(field) => Problem::new(code).field(field).detail(unproven),
+                None => Problem::new(code).detail(unproven),
+            },
             // What Redis or the issuer said is for the operator's eyes.
             Refusal::Store(_) | Refusal::Lookup(_) | Refusal::NotReady => Problem::new(code),
             other => Problem::new(code).detail(other),
         };
         problem.latest = match refusal {
-            Refusal::Stale(latest) | Refusal::NotOpen { latest, .. } => latest,
+            Refusal::Stale(latest) | Refusal::NotOpen { latest, .. } | Refusal::OutOfReach { latest, .. } => {
+                latest
+            }
             Refusal::Lookup(LookupError::NotPayable(NotPayable::Ended(channel))) => channel.settled.clone(),
             Refusal::RateLimited(too_many) => return problem.retry_after_s(too_many.retry_after_s),
             _ => None,
@@ -153,7 +187,7 @@ impl From<Refusal> for ApiError {
 pub(crate) fn judge(verdict: Verdict, terms: &CheckedTerms) -> Option<Result<Outcome, Refusal>> {
     let latest = |stored: LatestStored| {
         let proof = Proof::from_bytes(terms.terms().scheme, &stored.proof).ok()?;
-        Some(Latest::new(stored.amount, &proof))
+        Some(Latest { cumulative_amount: stored.amount, proof })
     };
     Some(match verdict {
         Verdict::Accepted => Ok(Outcome::Accepted),
@@ -230,7 +264,7 @@ mod tests {
         let proof = Proof::Ed25519 { expires_at: 9, signature: Signature([1; 64]) };
         let stored = LatestStored { amount: Amount::new(5), proof: proof.to_bytes() };
         let none = LatestStored { amount: Amount::ZERO, proof: Vec::new() };
-        let latest = Some(Latest::new(Amount::new(5), &proof));
+        let latest = Some(Latest { cumulative_amount: Amount::new(5), proof });
         for (verdict, code) in [
             (Verdict::Stale(stored.clone()), Code::StaleAmount),
             (Verdict::NotOpen(Status::Closing, stored.clone()), Code::ChannelClosing),

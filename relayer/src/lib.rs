@@ -6,7 +6,7 @@
 //! * [`start`]: from a [`Config`] to two listeners, and back down.
 //! * `router`, `handlers`: HTTP. `split`: the elements of a batch. `error`: the only map from errors to problem codes.
 //! * `stream`: payments over a WebSocket connection, many on their way at once.
-//! * `accept`: what happens to a payment. `requests`: reading a channel, and asking for its close.
+//! * `accept`: what happens to a payment. `proof`: whether it holds, with what is known of its channel. `requests`: reading a channel, and asking for its close.
 //! * `channels`: terms, from memory, Redis or issuer. `batcher`: vouchers on their way into Redis.
 //! * `limits`, `readiness`, `metrics`: how much, whether at all, and what came of it.
 
@@ -18,6 +18,7 @@ mod error;
 mod handlers;
 mod limits;
 mod metrics;
+mod proof;
 mod readiness;
 mod requests;
 mod router;
@@ -101,6 +102,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
         metrics,
         clock,
         settle_margin_s: config.settle_margin_s,
+        steps_max: config.limits.hash_steps_max,
         payments_in_flight_max: config.limits.payments_in_flight_max,
     };
     let closing = CancellationToken::new();

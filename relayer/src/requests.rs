@@ -86,7 +86,7 @@ fn from_store(channel_id: ChannelId, stored: StoredChannel) -> RelayerChannel {
         channel_id,
         status: stored.state.status,
         capacity: stored.state.capacity,
-        latest: proof.map(|proof| Latest::new(stored.state.amount, &proof)),
+        latest: proof.map(|proof| Latest { cumulative_amount: stored.state.amount, proof }),
         close_requested: stored.close_requested_at_ms.is_some(),
         receipt: stored.receipt,
         terms: stored.terms,
@@ -101,7 +101,7 @@ fn not_yet_stored(channel: &Channel) -> RelayerChannel {
         terms: terms.clone(),
         status: Status::Open,
         capacity: terms.capacity,
-        latest: channel.settled.as_ref().map(|(amount, proof)| Latest::new(*amount, proof)),
+        latest: channel.settled.clone().map(|(cumulative_amount, proof)| Latest { cumulative_amount, proof }),
         close_requested: false,
         receipt: None,
     }

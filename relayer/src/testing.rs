@@ -53,6 +53,6 @@ pub(crate) fn voucher(salt: u64, amount: u64) -> VerifiedVoucher {
     let message = message::voucher(&terms.id(), Amount::new(amount), 0);
     let signature = Signature::of(&key(2), &message);
     let proof = Proof::Ed25519 { expires_at: 0, signature };
-    let payment = Payment { channel_id: terms.id(), cumulative_amount: Amount::new(amount), proof };
+    let payment = Payment { channel_id: terms.id(), cumulative_amount: Some(Amount::new(amount)), proof };
     VerifiedVoucher::verify(&terms, payment).expect("signed by the payer")
 }

@@ -44,17 +44,17 @@ impl Payee {
 pub struct Redeemable {
     /// The amount, cumulative.
     pub amount: Amount,
-    /// The voucher's expiry and signature; `None` for a channel that was never paid from.
-    pub voucher: Option<(i64, Signature)>,
+    /// What proves it; `None` for a channel that was never paid from.
+    pub proof: Option<Proof>,
 }
 
 /// Decodes a pinned voucher. `None` where an amount has no proof of the channel's scheme behind it.
 pub fn decode(scheme: SchemeKind, pinned: &Pinned) -> Option<Redeemable> {
     if pinned.amount.is_zero() {
-        return Some(Redeemable { amount: Amount::ZERO, voucher: None });
+        return Some(Redeemable { amount: Amount::ZERO, proof: None });
     }
-    let Proof::Ed25519 { expires_at, signature } = Proof::from_bytes(scheme, &pinned.proof).ok()?;
-    Some(Redeemable { amount: pinned.amount, voucher: Some((expires_at, signature)) })
+    let proof = Proof::from_bytes(scheme, &pinned.proof).ok()?;
+    Some(Redeemable { amount: pinned.amount, proof: Some(proof) })
 }
 
 /// The request that settles `redeemable` and ends the channel, signed by the payee for this fencing token alone.
@@ -65,14 +65,10 @@ pub fn request(
     fencing_token: u64,
 ) -> SettlementRequest {
     let message = message::settle(id, redeemable.amount, true, fencing_token);
-    SettlementRequest {
-        cumulative_amount: redeemable.amount,
-        expires_at: redeemable.voucher.map_or(0, |(expires_at, _)| expires_at),
-        signature: redeemable.voucher.map(|(_, signature)| signature),
-        close: true,
-        fencing_token,
-        payee_signature: Signature::of(&payee.key, &message),
-    }
+    let payee_signature = Signature::of(&payee.key, &message);
+    let unsigned =
+        SettlementRequest::unsigned(redeemable.amount, redeemable.proof.clone(), true, fencing_token);
+    SettlementRequest { payee_signature, ..unsigned }
 }
 
 /// True if `receipt` is the issuer's word that the channel has ended with exactly `amount` paid.
@@ -159,7 +155,7 @@ mod tests {
         .concat();
         let signature = ed25519_dalek::Signature::from_bytes(request.payee_signature.as_bytes());
         assert!(key(3).verifying_key().verify_strict(&bytes, &signature).is_ok());
-        assert_eq!((request.close, request.fencing_token, request.expires_at), (true, 12, 77));
+        assert_eq!((request.close, request.fencing_token, request.expires_at), (true, 12, Some(77)));
         assert_eq!(request.signature, Some(Signature([5; 64])));
         assert_eq!(request.cumulative_amount.to_string(), "9007199254740993");
     }

@@ -68,7 +68,7 @@ impl TestChannel {
         let message = message::voucher(&self.id(), cumulative_amount, expires_at);
         let signature = Signature::of(&self.authorizer, &message);
         let proof = Proof::Ed25519 { expires_at, signature };
-        let payment = Payment { channel_id: self.id(), cumulative_amount, proof };
+        let payment = Payment { channel_id: self.id(), cumulative_amount: Some(cumulative_amount), proof };
         VerifiedVoucher::verify(&self.terms, payment).expect("signed by the payer authorizer")
     }
 

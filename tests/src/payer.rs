@@ -7,6 +7,7 @@ use common::channel::{SchemeKind, Terms};
 use common::ids::{ChannelId, PublicKey, Signature};
 use common::message;
 use common::problem::Problem;
+use common::voucher::Proof;
 use common::wire::{
     CloseAnswer, CloseRequest, OpenRequest, Party, PaymentAnswer, PaymentRequest, RelayerChannel,
 };
@@ -186,7 +187,11 @@ impl Channel {
         let cumulative_amount = Amount::new(amount);
         let message = message::voucher(&self.id, cumulative_amount, expires_at);
         let signature = Signature::of(&self.authorizer, &message);
-        PaymentRequest { channel_id: self.id, cumulative_amount, expires_at, signature }
+        PaymentRequest {
+            channel_id: self.id,
+            cumulative_amount,
+            proof: Proof::Ed25519 { expires_at, signature },
+        }
     }
 
     /// Pays until `amount` in total is owed.
@@ -254,6 +259,22 @@ impl Channel {
         let request = CloseRequest { requested_by, signature };
         answer(self.http.post(format!("{relayer_url}/v1/channels/{}/close", self.id)).json(&request)).await
     }
+}
+
+/// The signature of a voucher.
+///
+/// # Panics
+/// It is a proof of another scheme.
+pub fn signature_of(proof: &Proof) -> Signature {
+    match proof {
+        Proof::Ed25519 { signature, .. } => *signature,
+        other => panic!("not a voucher: {other:?}"),
+    }
+}
+
+/// A voucher under another signature.
+pub fn forged(voucher: PaymentRequest, signature: Signature) -> PaymentRequest {
+    PaymentRequest { proof: Proof::Ed25519 { expires_at: 0, signature }, ..voucher }
 }
 
 /// What a relayer said, with its HTTP status.

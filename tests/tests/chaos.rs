@@ -140,15 +140,10 @@ async fn stack_with_an_issuer_that_pays_out_an_older_voucher_is_caught() {
             let (old, _) = seen.superseded()?;
             let token = store.lease_info().await.ok()?.token;
             let (id, amount) = (old.channel_id, old.cumulative_amount);
+            let message = message::settle(&id, amount, true, token);
             let request = SettlementRequest {
-                cumulative_amount: amount,
-                expires_at: old.expires_at,
-                signature: Some(old.signature),
-                close: true,
-                fencing_token: token,
-                payee_signature: common::ids::Signature(
-                    payee.sign(&message::settle(&id, amount, true, token)).to_bytes(),
-                ),
+                payee_signature: common::ids::Signature(payee.sign(&message).to_bytes()),
+                ..SettlementRequest::unsigned(amount, Some(old.proof), true, token)
             };
             issuer.settle(&id, &request).await.ok()?;
             let channel = issuer.channel(&id).await.ok()??;

@@ -148,7 +148,8 @@ fn proof_holds(channel: &StoredChannel) -> bool {
         return false;
     };
     channel.state.proof(channel.terms.scheme).is_some_and(|proof| {
-        let payment = Payment { channel_id: terms.id(), cumulative_amount: channel.state.amount, proof };
+        let cumulative_amount = Some(channel.state.amount);
+        let payment = Payment { channel_id: terms.id(), cumulative_amount, proof };
         VerifiedVoucher::verify(&terms, payment).is_ok()
     })
 }

@@ -11,7 +11,6 @@ use common::ids::ChannelId;
 use common::store::Store;
 use common::store::read::StoredChannel;
 use common::store::stream::EntryId;
-use common::voucher::Proof;
 use common::wire::Latest;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -73,7 +72,6 @@ async fn look(store: &Store, ledger: &LedgerWriter, id: &ChannelId) -> anyhow::R
 
 fn latest(channel: &StoredChannel) -> Option<Latest> {
     let cumulative_amount = channel.state.amount;
-    match channel.state.proof(channel.terms.scheme)? {
-        Proof::Ed25519 { expires_at, signature } => Some(Latest { cumulative_amount, expires_at, signature }),
-    }
+    let proof = channel.state.proof(channel.terms.scheme)?;
+    Some(Latest { cumulative_amount, proof })
 }

@@ -2,7 +2,7 @@
 
 use common::amount::Amount;
 use common::channel::Terms;
-use common::ids::{ChannelId, PublicKey, Signature};
+use common::ids::{ChannelId, Hash, PublicKey, Signature};
 use common::message;
 use common::problem::{Code, Problem};
 use common::verify::{usable_key, verify_strict};
@@ -58,7 +58,21 @@ pub(super) fn open(tx: &Transaction<'_>, rules: &Rules, request: OpenRequest) ->
         "INSERT INTO channels (channel_id, payer, payee, terms, opened_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
     .execute(params![id.0, terms.payer.0, terms.payee.0, text, now_ms])?;
+    if let Some(root) = terms.scheme.root() {
+        commit(tx, root, &id)?;
+    }
     known(tx, &id).map(|channel| Opened::New(Box::new(channel)))
+}
+
+/// Takes a commitment for this channel alone.
+fn commit(tx: &Transaction<'_>, root: &Hash, id: &ChannelId) -> Result<(), LedgerError> {
+    let taken = tx
+        .prepare_cached("INSERT INTO commitments (root, channel_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+        .execute(params![root.0, id.0])?;
+    if taken == 0 {
+        return Err(Problem::new(Code::CommitmentReused).field("terms.scheme").into());
+    }
+    Ok(())
 }
 
 fn check_lifetime(rules: &Rules, terms: &Terms) -> Result<(), LedgerError> {

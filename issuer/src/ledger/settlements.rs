@@ -1,6 +1,7 @@
 //! Settlement: redeeming a voucher, once, for the difference to what was paid before.
 
 use common::amount::Amount;
+use common::channel::{SchemeKind, Terms};
 use common::ids::{ChannelId, Signature};
 use common::message;
 use common::problem::{Code, Problem};
@@ -18,7 +19,28 @@ use super::{LedgerError, Rules};
 /// that the payee signed has been seen, whatever became of the rest.
 pub(super) type Outcome = Result<String, Box<Problem>>;
 
-/// Redeems a voucher. The order of the checks is part of the contract.
+/// Checks the proof of a settlement before its transaction begins, where that may take long: a chain is hashed step by
+/// step, and meanwhile nobody else could settle. `None`: it is quick, or the request is refused before it comes to that.
+pub(super) fn prove_ahead(
+    terms: &Terms,
+    id: &ChannelId,
+    request: &SettlementRequest,
+) -> Option<Result<(), Unproven>> {
+    if terms.scheme == SchemeKind::Ed25519 || by_payee(terms, id, request).is_err() {
+        return None;
+    }
+    let Ok(Redeemed::Payment(payment)) = Redeemed::of(id, request) else { return None };
+    let checked = terms.clone().check().ok()?;
+    Some(VerifiedVoucher::verify(&checked, payment).map(drop))
+}
+
+/// Whether the payee of the channel asks for this.
+fn by_payee(terms: &Terms, id: &ChannelId, request: &SettlementRequest) -> Result<(), LedgerError> {
+    let signed = message::settle(id, request.cumulative_amount, request.close, request.fencing_token);
+    signed_by(&terms.payee, &signed, &request.payee_signature)
+}
+
+/// Redeems a voucher. The order of the checks is part of the contract. `proven`: what [`prove_ahead`] said.
 ///
 /// # Errors
 /// What leaves nothing behind: a request of the wrong shape, an unknown channel, one not signed by the payee, one with
@@ -28,18 +50,18 @@ pub(super) fn settle(
     rules: &Rules,
     id: &ChannelId,
     request: &SettlementRequest,
+    proven: Option<Result<(), Unproven>>,
 ) -> Result<Outcome, LedgerError> {
-    let voucher = Redeemed::of(id, request)?;
+    let redeemed = Redeemed::of(id, request)?;
     let channel = known(tx, id)?;
-    let signed = message::settle(id, request.cumulative_amount, request.close, request.fencing_token);
-    signed_by(&channel.terms.payee, &signed, &request.payee_signature)?;
+    by_payee(&channel.terms, id, request)?;
     check_fencing_token(tx, rules, &channel, request.fencing_token)?;
     // Before the look at the channel: a closed channel still answers what closed it.
     if let Some(receipt) = recorded(tx, id, request)? {
         return Ok(Ok(receipt));
     }
-    match check(rules, &channel, request, &voucher) {
-        Ok(()) => pay(tx, rules, &channel, request, &voucher).map(Ok),
+    match check(rules, &channel, request, &redeemed, proven) {
+        Ok(()) => pay(tx, rules, &channel, request, &redeemed).map(Ok),
         Err(LedgerError::Refused(problem)) => Ok(Err(problem)),
         Err(error) => Err(error),
     }
@@ -49,34 +71,34 @@ pub(super) fn settle(
 enum Redeemed {
     /// Nothing: the channel is closed without a payment.
     Nothing,
-    /// A voucher, not yet checked.
-    Voucher { expires_at: i64, signature: Signature, payment: Payment },
+    /// A payment, not yet checked.
+    Payment(Payment),
 }
 
 impl Redeemed {
     fn of(id: &ChannelId, request: &SettlementRequest) -> Result<Self, LedgerError> {
         let malformed = LedgerError::malformed;
         let SettlementRequest { cumulative_amount, expires_at, close, .. } = *request;
-        match request.signature {
+        let proof = request.proof().map_err(|error| {
+            LedgerError::malformed(error.field.as_deref().unwrap_or("signature"), &error.expected)
+        })?;
+        match proof {
             None if !cumulative_amount.is_zero() => Err(malformed("signature", "the voucher's signature")),
             None if !close => {
                 Err(malformed("cumulative_amount", "more than 0, unless the channel is closed"))
             }
-            None if expires_at != 0 => Err(malformed("expires_at", "0, where there is no voucher")),
+            None if expires_at.is_some_and(|at| at != 0) => {
+                Err(malformed("expires_at", "0, where there is no voucher"))
+            }
             None => Ok(Redeemed::Nothing),
             Some(_) if cumulative_amount.is_zero() => {
                 Err(malformed("signature", "none, where nothing is redeemed"))
             }
-            Some(_) if expires_at < 0 => Err(malformed("expires_at", "0 (never) or a Unix time in seconds")),
-            Some(signature) => Ok(Redeemed::Voucher {
-                expires_at,
-                signature,
-                payment: Payment {
-                    channel_id: *id,
-                    cumulative_amount,
-                    proof: Proof::Ed25519 { expires_at, signature },
-                },
-            }),
+            Some(proof) => Ok(Redeemed::Payment(Payment {
+                channel_id: *id,
+                cumulative_amount: Some(cumulative_amount),
+                proof,
+            })),
         }
     }
 
@@ -84,9 +106,7 @@ impl Redeemed {
     fn latest(&self, cumulative_amount: Amount) -> Option<Latest> {
         match self {
             Redeemed::Nothing => None,
-            Redeemed::Voucher { expires_at, signature, .. } => {
-                Some(Latest { cumulative_amount, expires_at: *expires_at, signature: *signature })
-            }
+            Redeemed::Payment(payment) => Some(Latest { cumulative_amount, proof: payment.proof.clone() }),
         }
     }
 }
@@ -137,7 +157,8 @@ fn check(
     rules: &Rules,
     channel: &IssuerChannel,
     request: &SettlementRequest,
-    voucher: &Redeemed,
+    redeemed: &Redeemed,
+    proven: Option<Result<(), Unproven>>,
 ) -> Result<(), LedgerError> {
     let terms = &channel.terms;
     if channel.status != IssuerStatus::Open {
@@ -161,18 +182,27 @@ fn check(
         problem.latest = channel.settled.clone();
         return Err(problem.into());
     }
-    let Redeemed::Voucher { expires_at, payment, .. } = voucher else {
+    let Redeemed::Payment(payment) = redeemed else {
         return Ok(());
     };
-    if *expires_at != 0 && has_passed(rules, *expires_at) {
+    if let Proof::Ed25519 { expires_at, .. } = payment.proof
+        && expires_at != 0
+        && has_passed(rules, expires_at)
+    {
         return Err(Problem::new(Code::ChannelExpired).detail("the voucher has expired").into());
     }
-    let checked = terms.clone().check().map_err(LedgerError::inconsistent)?;
-    match VerifiedVoucher::verify(&checked, payment.clone()) {
-        Ok(_) => Ok(()),
-        Err(Unproven::ExpiresEarly) => Err(LedgerError::malformed("expires_at", Unproven::ExpiresEarly)),
-        Err(Unproven::InvalidSignature | Unproven::WrongScheme) => Err(Code::InvalidSignature.into()),
-    }
+    let proven = match proven {
+        Some(proven) => proven,
+        None => {
+            let checked = terms.clone().check().map_err(LedgerError::inconsistent)?;
+            VerifiedVoucher::verify(&checked, payment.clone()).map(drop)
+        }
+    };
+    proven.map_err(|unproven| match unproven {
+        Unproven::ExpiresEarly => LedgerError::malformed("expires_at", unproven),
+        Unproven::InvalidSignature => Code::InvalidSignature.into(),
+        unproven => Problem::new(Code::InvalidSignature).detail(unproven).into(),
+    })
 }
 
 /// Moves the money, and keeps the receipt's text for every repeat.
@@ -181,7 +211,7 @@ fn pay(
     rules: &Rules,
     channel: &IssuerChannel,
     request: &SettlementRequest,
-    voucher: &Redeemed,
+    redeemed: &Redeemed,
 ) -> Result<String, LedgerError> {
     let (id, terms) = (&channel.channel_id, &channel.terms);
     let settled_amount = request.cumulative_amount;
@@ -200,7 +230,7 @@ fn pay(
 
     let receipt = signed_receipt(rules, id, settled_amount, refunded_amount, request.close, now_ms);
     let receipt = serde_json::to_string(&receipt).map_err(LedgerError::inconsistent)?;
-    let latest = voucher.latest(settled_amount).map(|latest| serde_json::to_string(&latest)).transpose();
+    let latest = redeemed.latest(settled_amount).map(|latest| serde_json::to_string(&latest)).transpose();
     let latest = latest.map_err(LedgerError::inconsistent)?;
     let status = if request.close { "closed" } else { "open" };
     tx.prepare_cached(

@@ -10,6 +10,7 @@ use common::ids::{ChannelId, PublicKey, Signature};
 use common::message;
 use common::problem::{Code, Problem};
 use common::secret::{SecretRef, write_signing_key};
+use common::voucher::Proof;
 use common::wire::{Balance, IssuerChannel, OpenRequest, RefundRequest, SettlementRequest};
 use ed25519_dalek::SigningKey;
 use issuer::{Config, Running};
@@ -79,17 +80,20 @@ impl Settlement {
 
     /// Signed by the payer (if anything is paid) and by the payee.
     pub(crate) fn signed(self, payer: &Party, payee: &Party) -> SettlementRequest {
-        let Settlement { channel_id, amount, expires_at, close, token } = self;
+        let Settlement { channel_id, amount, expires_at, .. } = self;
         let amount = Amount::new(amount);
         let voucher = message::voucher(&channel_id, amount, expires_at);
-        SettlementRequest {
-            cumulative_amount: amount,
-            expires_at,
-            signature: (!amount.is_zero()).then(|| payer.sign(&voucher)),
-            close,
-            fencing_token: token,
-            payee_signature: payee.sign(&message::settle(&channel_id, amount, close, token)),
-        }
+        let signature = (!amount.is_zero()).then(|| payer.sign(&voucher));
+        let proof = signature.map(|signature| Proof::Ed25519 { expires_at, signature });
+        self.redeeming(proof, payee)
+    }
+
+    /// With this proof, signed by the payee.
+    pub(crate) fn redeeming(self, proof: Option<Proof>, payee: &Party) -> SettlementRequest {
+        let Settlement { channel_id, amount, close, token, .. } = self;
+        let amount = Amount::new(amount);
+        let payee_signature = payee.sign(&message::settle(&channel_id, amount, close, token));
+        SettlementRequest { payee_signature, ..SettlementRequest::unsigned(amount, proof, close, token) }
     }
 }
 

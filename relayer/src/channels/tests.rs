@@ -148,7 +148,8 @@ async fn only_open_channels_of_the_configured_parties_are_payable() {
 
 #[tokio::test]
 async fn a_channel_starts_from_what_the_issuer_has_paid() {
-    let latest = Latest { cumulative_amount: Amount::new(7), expires_at: 0, signature: Signature([1; 64]) };
+    let proof = Proof::Ed25519 { expires_at: 0, signature: Signature([1; 64]) };
+    let latest = Latest { cumulative_amount: Amount::new(7), proof };
     let settled = IssuerChannel { settled_amount: Amount::new(7), settled: Some(latest), ..issued(terms(1)) };
     let id = settled.channel_id;
     let unproven = IssuerChannel { settled: None, ..settled.clone() };

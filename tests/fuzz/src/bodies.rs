@@ -19,24 +19,26 @@ use crate::seeds;
 /// More than this no batch may hold here.
 const BATCH_MAX: usize = 64;
 
-static CHANNEL: LazyLock<CheckedTerms> =
-    LazyLock::new(|| seeds::terms().check().expect("the seeds' terms are valid"));
+/// The seeds' channels, one a scheme.
+static CHANNELS: LazyLock<[CheckedTerms; 3]> =
+    LazyLock::new(|| seeds::channels().map(|terms| terms.check().expect("the seeds' terms are valid")));
 
 pub(crate) fn payment(data: &[u8]) {
-    let Ok(request) = wire::from_json::<PaymentRequest>(data) else { return };
-    reads_back(&request);
-    let Ok(payment) = Payment::try_from(request.clone()) else { return };
-    assert!(!payment.cumulative_amount.is_zero());
-    let Proof::Ed25519 { expires_at, signature } = payment.proof;
-    assert!(expires_at >= 0);
-    let stored = Proof::Ed25519 { expires_at, signature }.to_bytes();
-    assert_eq!(Proof::from_bytes(CHANNEL.terms().scheme, &stored), Ok(payment.proof.clone()));
-    // Whoever finds a signature for another amount than the seeds sign has broken more than a decoder.
-    if let Ok(verified) = VerifiedVoucher::verify(&CHANNEL, payment) {
-        assert!(
-            seeds::vouchers().contains(&(verified.cumulative_amount().units(), expires_at)),
-            "a forged voucher was taken: {request:?}"
-        );
+    let Ok(payment) = wire::payment_from_json(data) else { return };
+    assert!(payment.cumulative_amount.is_none_or(|amount| !amount.is_zero()));
+    if let Some(cumulative_amount) = payment.cumulative_amount {
+        let (channel_id, proof) = (payment.channel_id, payment.proof.clone());
+        reads_back(&PaymentRequest { channel_id, cumulative_amount, proof });
+    }
+    for channel in CHANNELS.iter() {
+        let (id, scheme) = (channel.id(), channel.terms().scheme);
+        // Whoever finds a proof of another amount than the seeds give has broken more than a decoder.
+        if let Ok(verified) = VerifiedVoucher::verify(channel, Payment { channel_id: id, ..payment.clone() })
+        {
+            let stored = verified.proof().to_bytes();
+            assert_eq!(Proof::from_bytes(scheme, &stored).as_ref(), Ok(verified.proof()));
+            assert!(seeds::proven(scheme, verified.cumulative_amount(), verified.proof()), "{payment:?}");
+        }
     }
 }
 

@@ -2,9 +2,11 @@
 
 use common::amount::Amount;
 use common::channel::{SchemeKind, Terms};
-use common::ids::{ChannelId, PublicKey, Signature};
+use common::client::tree::Tree;
+use common::ids::{ChannelId, Hash, PublicKey, Signature};
 use common::message;
 use common::problem::{Code, Problem};
+use common::scheme::{paytree, payword};
 use common::voucher::Proof;
 use common::wire::{
     Account, AccountRequest, Balance, CloseRequest, IssuerChannel, IssuerChannelPage, IssuerInfo,
@@ -51,7 +53,63 @@ fn voucher((amount, expires_at): (u64, i64)) -> PaymentRequest {
     let channel_id = terms().id();
     let cumulative_amount = Amount::new(amount);
     let signature = sign(2, &message::voucher(&channel_id, cumulative_amount, expires_at));
-    PaymentRequest { channel_id, cumulative_amount, expires_at, signature }
+    PaymentRequest { channel_id, cumulative_amount, proof: Proof::Ed25519 { expires_at, signature } }
+}
+
+/// The seeds' channel in each scheme.
+pub fn channels() -> [Terms; 3] {
+    let unit = Amount::new(5);
+    let payword = payword::Commitment { root: payword::hash_times(SEED, LENGTH), unit, length: LENGTH };
+    let tree = Tree::new(SEED, LENGTH).expect("a power of two");
+    let paytree = paytree::Commitment { root: tree.root(), unit, leaves: LENGTH };
+    let schemes = [SchemeKind::Ed25519, SchemeKind::Payword(payword), SchemeKind::Paytree(paytree)];
+    schemes.map(|scheme| Terms { scheme, ..terms() })
+}
+
+/// True if the payer of the seeds' channel has proven this amount by this proof.
+pub fn proven(scheme: SchemeKind, amount: Amount, proof: &Proof) -> bool {
+    let units = amount.units() / 5;
+    let units = u32::try_from(units).unwrap_or(u32::MAX);
+    match (scheme, proof) {
+        (SchemeKind::Ed25519, Proof::Ed25519 { expires_at, .. }) => {
+            vouchers().contains(&(amount.units(), *expires_at))
+        }
+        (SchemeKind::Payword(_), Proof::Payword(proof)) => *proof == step(units),
+        (SchemeKind::Paytree(_), Proof::Paytree(proof)) => *proof == leaf(units),
+        _ => false,
+    }
+}
+
+/// What the seeds' chain grows from, and the seeds' tree.
+const SEED: Hash = Hash([9; 32]);
+
+/// Steps of the seeds' chain, and leaves of their tree.
+const LENGTH: u32 = 16;
+
+fn step(k: u32) -> payword::Proof {
+    payword::Proof { k, token: payword::hash_times(SEED, LENGTH.saturating_sub(k)) }
+}
+
+fn leaf(index: u32) -> paytree::Proof {
+    Tree::new(SEED, LENGTH).and_then(|tree| tree.proof(index)).expect("a leaf of the tree")
+}
+
+fn other_payments() -> Vec<Vec<u8>> {
+    let [_, payword, paytree] = channels();
+    let body = |terms: &Terms, units: u32, proof: Proof| {
+        let cumulative_amount = Amount::new(u64::from(units) * 5);
+        json(&PaymentRequest { channel_id: terms.id(), cumulative_amount, proof })
+    };
+    let shortened = paytree::Proof { siblings: vec![], ..leaf(1) };
+    vec![
+        body(&payword, 1, Proof::Payword(step(1))),
+        body(&payword, 16, Proof::Payword(step(16))),
+        body(&paytree, 1, Proof::Paytree(leaf(1))),
+        body(&paytree, 15, Proof::Paytree(leaf(15))),
+        body(&paytree, 1, Proof::Paytree(shortened)),
+        format!(r#"{{"channel_id":"{}","proof":{{"payword":{{"k":0,"token":"{SEED}"}}}}}}"#, payword.id())
+            .into_bytes(),
+    ]
 }
 
 fn receipt() -> Receipt {
@@ -75,11 +133,7 @@ fn issuer_channel() -> IssuerChannel {
         status: IssuerStatus::Closed,
         settled_amount: Amount::new(5),
         refunded_amount: Amount::new(999_995),
-        settled: Some(Latest {
-            cumulative_amount: latest.cumulative_amount,
-            expires_at: latest.expires_at,
-            signature: latest.signature,
-        }),
+        settled: Some(Latest { cumulative_amount: latest.cumulative_amount, proof: latest.proof }),
         receipt: Some(receipt()),
         opened_at_ms: 1_690_000_000_000,
     }
@@ -159,6 +213,7 @@ fn payments() -> Vec<Vec<u8>> {
     seeds.push(valid.replace("channel_id", "ch\\u0061nnel_id").into_bytes());
     seeds.push(valid.replace('}', ",\"note\":null}").into_bytes());
     seeds.push(format!("{valid} {valid}").into_bytes());
+    seeds.extend(other_payments());
     seeds.extend(texts(&["{}", "[]", "null", "{\"channel_id\":{\"a\":[[[[[[[[]]]]]]]]}}", "{\"\u{0}\":1}"]));
     seeds
 }
@@ -214,7 +269,7 @@ fn configs() -> Vec<Vec<u8>> {
 }
 
 fn hot_states() -> Vec<Vec<u8>> {
-    let proof = Proof::Ed25519 { expires_at: 0, signature: voucher((1, 0)).signature }.to_bytes();
+    let proof = voucher((1, 0)).proof.to_bytes();
     let state = |letter: u8, amount: u64, proof: &[u8]| {
         let amounts = [Amount::new(amount).to_lua(), Amount::MAX.to_lua()].concat();
         [&[letter], amounts.as_bytes(), proof].concat()
@@ -233,14 +288,12 @@ fn hot_states() -> Vec<Vec<u8>> {
 
 fn issuer_requests() -> Vec<Vec<u8>> {
     let id = terms().id();
-    let settlement = SettlementRequest {
-        cumulative_amount: Amount::new(5),
-        expires_at: 0,
-        signature: Some(voucher((1, 0)).signature),
-        close: true,
-        fencing_token: u64::MAX,
-        payee_signature: sign(3, &message::settle(&id, Amount::new(5), true, u64::MAX)),
+    let payee_signature = sign(3, &message::settle(&id, Amount::new(5), true, u64::MAX));
+    let settle = |proof| {
+        let unsigned = SettlementRequest::unsigned(Amount::new(5), Some(proof), true, u64::MAX);
+        SettlementRequest { payee_signature, ..unsigned }
     };
+    let settlement = settle(voucher((1, 0)).proof);
     let weak = Terms { payer_authorizer: PublicKey([0; 32]), ..terms() };
     let odd = Terms { asset: "\u{1f4b0}\"".to_owned(), expires_at: i64::MIN, ..terms() };
     let open = |terms: Terms| json(&OpenRequest { signature: sign(2, &message::open(&terms.id())), terms });
@@ -249,6 +302,8 @@ fn issuer_requests() -> Vec<Vec<u8>> {
         open(weak),
         open(odd),
         json(&settlement),
+        json(&settle(Proof::Payword(step(1)))),
+        json(&settle(Proof::Paytree(leaf(1)))),
         json(&SettlementRequest { signature: None, ..settlement }),
         json(&RefundRequest { signature: sign(2, &message::refund(&id)) }),
         json(&AccountRequest { public_key: public(2) }),
@@ -279,7 +334,7 @@ fn issuer_answers() -> Vec<Vec<u8>> {
 
 fn streams() -> Vec<Vec<u8>> {
     let id = terms().id();
-    let proof = Proof::Ed25519 { expires_at: 0, signature: voucher((1, 0)).signature }.to_bytes();
+    let proof = voucher((1, 0)).proof.to_bytes();
     let value = [Amount::new(5).to_lua().as_bytes(), &proof].concat();
     let length = u8::try_from(value.len()).expect("short");
     let bytes = [&[b'b', length][..], &value].concat();

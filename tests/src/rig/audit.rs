@@ -134,14 +134,10 @@ impl Rig {
     /// The issuer refuses.
     pub async fn settle_directly(&self, channel: &Channel, amount: u64, close: bool, token: u64) -> Receipt {
         let message = message::settle(&channel.id(), Amount::new(amount), close, token);
-        let request = SettlementRequest {
-            cumulative_amount: Amount::new(amount),
-            expires_at: 0,
-            signature: Some(channel.voucher(amount).signature),
-            close,
-            fencing_token: token,
-            payee_signature: Signature::of(self.payee_key(), &message),
-        };
+        let proof = channel.voucher(amount).proof;
+        let unsigned = SettlementRequest::unsigned(Amount::new(amount), Some(proof), close, token);
+        let payee_signature = Signature::of(self.payee_key(), &message);
+        let request = SettlementRequest { payee_signature, ..unsigned };
         self.issuer.client().settle(&channel.id(), &request).await.expect("the issuer settles")
     }
 

@@ -31,8 +31,7 @@ pub(super) async fn a_channel_that_pays_too_often_is_rate_limited() -> Shown {
     let (channel, other) = (rig.channel(1_000).await, rig.channel(1_000).await);
     // Whoever cannot sign does not use up the share of one who can.
     for _ in 0..20 {
-        let forged =
-            common::wire::PaymentRequest { signature: common::ids::Signature([1; 64]), ..channel.voucher(1) };
+        let forged = tests::payer::forged(channel.voucher(1), common::ids::Signature([1; 64]));
         refused("invalid_signature", &rig.present(0, json(&forged)).await);
     }
     let (amount, reply) = pay_until_refused(&rig, &channel).await;

@@ -16,7 +16,7 @@ use super::table::{Shown, json, paid, refused, refused_without_a_trace};
 fn assert_latest(problem: &Problem, channel: &Channel, amount: u64) {
     let latest = problem.latest.as_ref().expect("a rejection for order carries the latest voucher");
     assert_eq!(latest.cumulative_amount, Amount::new(amount));
-    assert_eq!(latest.signature, channel.voucher(amount).signature);
+    assert_eq!(latest.proof, channel.voucher(amount).proof);
 }
 
 /// One relayer and one settler that waits for the issuer for as long as the test takes.

@@ -3,6 +3,7 @@
 use common::amount::Amount;
 use common::ids::Signature;
 use common::wire::PaymentRequest;
+use tests::payer::{forged, signature_of};
 use tests::rig::{Rig, RigOptions};
 
 use super::table::{Shown, json, paid, refused, refused_without_a_trace};
@@ -40,8 +41,10 @@ pub(super) async fn a_signature_that_does_not_check_is_invalid() -> Shown {
     let channel = paid(&rig, 1).await;
     let other = rig.channel(1_000).await;
     let voucher = channel.voucher(5);
-    for signature in [Signature([0; 64]), channel.voucher(6).signature, other.voucher(5).signature] {
-        let forged = PaymentRequest { signature, ..voucher.clone() };
+    for signature in
+        [Signature([0; 64]), signature_of(&channel.voucher(6).proof), signature_of(&other.voucher(5).proof)]
+    {
+        let forged = forged(voucher.clone(), signature);
         refused_without_a_trace(&rig, "invalid_signature", json(&forged)).await;
     }
     // Also where the channel was never paid from: nothing is written before a signature holds.

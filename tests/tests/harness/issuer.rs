@@ -26,14 +26,9 @@ async fn register_payee(issuer_url: &str) -> ids::PublicKey {
 fn settlement(channel: &Channel, amount: u64) -> SettlementRequest {
     let voucher = channel.voucher(amount);
     let message = message::settle(&channel.id(), voucher.cumulative_amount, true, 1);
-    SettlementRequest {
-        cumulative_amount: voucher.cumulative_amount,
-        expires_at: voucher.expires_at,
-        signature: Some(voucher.signature),
-        close: true,
-        fencing_token: 1,
-        payee_signature: ids::Signature::of(&payee_key(), &message),
-    }
+    let payee_signature = ids::Signature::of(&payee_key(), &message);
+    let unsigned = SettlementRequest::unsigned(voucher.cumulative_amount, Some(voucher.proof), true, 1);
+    SettlementRequest { payee_signature, ..unsigned }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use common::ids::Signature;
 use common::problem::Code;
 use common::wire::{BatchResult, Outcome, PaymentRequest};
 use tests::http::Reply;
-use tests::payer::Channel;
+use tests::payer::{Channel, forged};
 use tests::rig::{Rig, RigOptions};
 
 const LINES: &str = "application/x-ndjson";
@@ -27,7 +27,7 @@ type Expected = Result<Outcome, (Code, Option<String>)>;
 
 /// Elements for two channels that pay from nothing, and what becomes of each. `malformed` is the last but one.
 fn mixed(a: &Channel, b: &Channel, malformed: &str) -> Vec<(String, Expected)> {
-    let forged = PaymentRequest { signature: Signature([7; 64]), ..a.voucher(6) };
+    let forged = forged(a.voucher(6), Signature([7; 64]));
     let zero = json(&a.voucher(5)).replace("\"5\"", "\"0\"");
     let accepted = Ok(Outcome::Accepted);
     let refused = |code| Err((code, None));

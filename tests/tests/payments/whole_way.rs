@@ -5,12 +5,10 @@ use common::channel::Status;
 use common::ids::{ChannelId, Signature};
 use common::message;
 use common::problem::Code;
-use common::wire::{
-    CloseAnswer, CloseRequest, IssuerStatus, Outcome, Party, PaymentAnswer, PaymentRequest, RelayerChannel,
-};
+use common::wire::{CloseAnswer, CloseRequest, IssuerStatus, Outcome, Party, PaymentAnswer, RelayerChannel};
 use ed25519_dalek::SigningKey;
 use tests::http::Reply;
-use tests::payer::{Channel, Payer};
+use tests::payer::{Channel, Payer, forged};
 use tests::rig::{Rig, RigOptions, SOON};
 use tests::wait_for;
 
@@ -53,7 +51,7 @@ async fn a_payment_travels_from_the_deposit_to_the_receipt() {
         let latest = read(&rig, relayer, &channel.id()).await.latest.expect("paid");
         let voucher = channel.voucher(25);
         assert_eq!(latest.cumulative_amount, Amount::new(25));
-        assert_eq!((latest.signature, latest.expires_at), (voucher.signature, 0));
+        assert_eq!(latest.proof, voucher.proof);
     }
 
     let asked = channel.close(rig.relayer(1)).await.expect("the relayer answers");
@@ -120,7 +118,7 @@ async fn only_the_payer_authorizer_signs_vouchers_where_it_is_not_the_payer() {
 
     let message = message::voucher(&channel.id(), Amount::new(6), 0);
     let signature = Signature::of(&payer_key, &message);
-    let by_payer = PaymentRequest { signature, ..channel.voucher(6) };
+    let by_payer = forged(channel.voucher(6), signature);
     let refused = rig.present(0, serde_json::to_vec(&by_payer).expect("JSON")).await.problem();
     assert_eq!(refused.code, Code::InvalidSignature);
 

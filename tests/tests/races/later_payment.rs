@@ -40,8 +40,7 @@ async fn race(channel: Channel, relayers: [String; 2], store: Arc<Store>) -> Rou
 }
 
 fn proof(channel: &Channel, amount: u64) -> Vec<u8> {
-    let voucher = channel.voucher(amount);
-    common::voucher::Proof::Ed25519 { expires_at: 0, signature: voucher.signature }.to_bytes()
+    channel.voucher(amount).proof.to_bytes()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use common::ids::Signature;
 use common::problem::Code;
-use common::wire::{Outcome, PaymentAnswer, PaymentRequest};
-use tests::payer::Channel;
+use common::wire::{Outcome, PaymentAnswer};
+use tests::payer::{Channel, forged};
 use tests::rig::{Rig, RigOptions, SOON};
 use tests::stream::{Heard, Stream};
 use tests::wait_until;
@@ -64,7 +64,7 @@ async fn interleaved_channels_are_answered_in_order_across_their_first_payments(
         // Redis does not know these: they are registered in the midst of their payments.
         channels.push(rig.channel(1_000_000).await);
     }
-    let forged = |channel: &Channel| PaymentRequest { signature: Signature([7; 64]), ..channel.voucher(5) };
+    let forged = |channel: &Channel| forged(channel.voucher(5), Signature([7; 64]));
     let (mut vouchers, mut expected) = (Vec::new(), Vec::new());
     for amount in 2..AMOUNTS + 2 {
         for channel in &channels {

@@ -13,6 +13,7 @@ use common::channel::Terms;
 use common::config::RedisConfig;
 use common::ids::{ChannelId, Signature};
 use common::problem::Code;
+use common::voucher::Proof;
 use common::wire::{Outcome, PaymentAnswer, PaymentRequest};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::task::JoinSet;
@@ -235,9 +236,8 @@ fn unsigned(channel_id: &ChannelId) -> PaymentRequest {
     PaymentRequest {
         channel_id: *channel_id,
         cumulative_amount: Amount::new(1),
-        expires_at: 0,
         // Not even a number of the field: it is refused before the curve is touched.
-        signature: Signature([0xff; Signature::LEN]),
+        proof: Proof::Ed25519 { expires_at: 0, signature: Signature([0xff; Signature::LEN]) },
     }
 }
 

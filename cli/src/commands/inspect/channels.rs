@@ -173,7 +173,7 @@ fn shown(channel_id: ChannelId, partition: u16, due_at_ms: Option<u64>, channel:
         channel_id,
         partition,
         status: channel.state.status,
-        latest: proof.as_ref().map(|proof| Latest::new(channel.state.amount, proof)),
+        latest: proof.map(|proof| Latest { cumulative_amount: channel.state.amount, proof }),
         amount: channel.state.amount,
         capacity: channel.state.capacity,
         settled_before: channel.settled_before,

@@ -10,8 +10,8 @@ use common::clock::Clock;
 use common::ids::{ChannelId, PublicKey};
 use common::store::Store;
 use common::store::recovery::TakenBack;
-use common::voucher::{Payment, Proof, VerifiedVoucher};
-use common::wire::{IssuerChannel, IssuerStatus};
+use common::voucher::VerifiedVoucher;
+use common::wire::{IssuerChannel, IssuerStatus, PaymentRequest};
 use serde::Serialize;
 use service::issuer_client::IssuerClient;
 
@@ -47,15 +47,14 @@ impl TakeBack {
         payee: &PublicKey,
         ledgers: &[PathBuf],
     ) -> anyhow::Result<()> {
-        let mut highest = BTreeMap::<ChannelId, Payment>::new();
+        let mut highest = BTreeMap::<ChannelId, PaymentRequest>::new();
         for path in ledgers {
             ledger::read(path, |entry| {
                 if !entry.outcome.is_acknowledged() {
                     return;
                 }
-                let proof = Proof::Ed25519 { expires_at: entry.expires_at, signature: entry.signature };
                 let (channel_id, cumulative_amount) = (entry.channel_id, entry.cumulative_amount);
-                let payment = Payment { channel_id, cumulative_amount, proof };
+                let payment = PaymentRequest { channel_id, cumulative_amount, proof: entry.proof };
                 match highest.get(&channel_id) {
                     Some(known) if known.cumulative_amount >= cumulative_amount => {}
                     _ => drop(highest.insert(channel_id, payment)),
@@ -92,8 +91,8 @@ impl TakeBack {
                     continue;
                 }
                 let (channel_id, amount) = (channel.channel_id, latest.cumulative_amount);
-                let proof = Proof::Ed25519 { expires_at: latest.expires_at, signature: latest.signature };
-                let payment = Payment { channel_id, cumulative_amount: amount, proof };
+                let payment =
+                    PaymentRequest { channel_id, cumulative_amount: amount, proof: latest.proof.clone() };
                 match put_back(store, &channel.terms, payment, channel.settled_amount).await? {
                     Ok(Some(more)) => {
                         self.from_issuer += 1;
@@ -114,7 +113,7 @@ async fn present(
     store: &Store,
     issuer: &IssuerClient,
     payee: &PublicKey,
-    payment: Payment,
+    payment: PaymentRequest,
 ) -> anyhow::Result<Result<Option<Amount>, String>> {
     let id = payment.channel_id;
     let stored = store.channel(&id).await?;
@@ -141,7 +140,7 @@ async fn present(
 async fn put_back(
     store: &Store,
     terms: &Terms,
-    payment: Payment,
+    payment: PaymentRequest,
     settled: Amount,
 ) -> anyhow::Result<Result<Option<Amount>, String>> {
     let terms = match terms.clone().check() {
@@ -149,7 +148,7 @@ async fn put_back(
         Err(error) => return Ok(Err(error.to_string())),
     };
     let amount = payment.cumulative_amount;
-    let voucher = match VerifiedVoucher::verify(&terms, payment) {
+    let voucher = match VerifiedVoucher::verify(&terms, payment.into()) {
         Ok(voucher) => voucher,
         Err(error) => return Ok(Err(error.to_string())),
     };

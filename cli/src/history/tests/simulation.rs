@@ -7,6 +7,7 @@ use common::channel::{SchemeKind, Status, Terms};
 use common::ids::{ChannelId, PublicKey, Signature};
 use common::message;
 use common::problem::Code;
+use common::voucher::Proof;
 use common::wire::{IssuerChannel, IssuerStatus, Receipt};
 use ed25519_dalek::{Signer as _, SigningKey};
 use rand::rngs::StdRng;
@@ -209,8 +210,7 @@ impl World {
         let entry = LedgerEntry {
             channel_id: id,
             cumulative_amount: amount,
-            expires_at: 0,
-            signature: Signature([0; 64]),
+            proof: Proof::Ed25519 { expires_at: 0, signature: Signature([0; 64]) },
             outcome,
             relayer: "http://relayer".to_owned(),
             at_ms: 0,

@@ -130,14 +130,7 @@ async fn a_receipt_for_something_else_or_of_someone_else_is_not_believed() {
             signature: Signature::of(&key(signer), &message),
         }
     };
-    let request = SettlementRequest {
-        cumulative_amount: Amount::new(5),
-        expires_at: 0,
-        signature: None,
-        close: false,
-        fencing_token: 1,
-        payee_signature: Signature([0; 64]),
-    };
+    let request = SettlementRequest::unsigned(Amount::new(5), None, false, 1);
     for (answer, believed) in [(receipt(5, 1), true), (receipt(4, 1), false), (receipt(5, 2), false)] {
         let answer = serde_json::to_string(&answer).expect("JSON");
         let route = post(async move || answer);

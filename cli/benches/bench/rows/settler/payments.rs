@@ -72,7 +72,7 @@ impl Channel {
         let cumulative_amount = Amount::new(self.paid.fetch_add(1, Ordering::AcqRel) + 1);
         let signature = Signature::of(&self.authorizer, &message::voucher(&id, cumulative_amount, 0));
         let proof = Proof::Ed25519 { expires_at: 0, signature };
-        let payment = Payment { channel_id: id, cumulative_amount, proof };
+        let payment = Payment { channel_id: id, cumulative_amount: Some(cumulative_amount), proof };
         let voucher = VerifiedVoucher::verify(&self.terms, payment).context("a voucher signed just now")?;
         let verdicts = store.accept(&[voucher]).await?;
         ensure!(verdicts == [Verdict::Accepted], "{id}: {verdicts:?}");

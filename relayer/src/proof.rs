@@ -1,0 +1,92 @@
+//! Checking a payment's proof with what is known of its channel: memory first, and Redis where that is not enough. What
+//! is known never decides whether a payment holds, only how much of its proof must be shown and hashed.
+
+use std::time::Instant;
+
+use common::channel::SchemeKind;
+use common::scheme::Check;
+use common::store::StoreError;
+use common::voucher::{Payment, Proof, Unproven, VerifiedVoucher};
+use common::wire::Latest;
+
+use crate::accept::Acceptor;
+use crate::channels::Channel;
+use crate::error::Refusal;
+
+impl Acceptor {
+    /// Checks the proof of a payment.
+    ///
+    /// # Errors
+    /// Why it does not hold, or that Redis could not be asked for what would help to tell.
+    pub(crate) async fn prove(
+        &self,
+        channel: &Channel,
+        payment: &Payment,
+    ) -> Result<VerifiedVoucher, Refusal> {
+        if channel.terms.terms().scheme == SchemeKind::Ed25519 {
+            return Ok(self.verify(channel, payment, None)?);
+        }
+        let known = channel.known();
+        let known = known.as_ref().map(|known| known.proof());
+        let settled = channel.settled.as_ref().map(|(_, proof)| proof);
+        let voucher = match self.verify(channel, payment, known.or(settled)) {
+            // The channel may have gone on at other relayers.
+            Err(Unproven::StepTooLarge { .. } | Unproven::MissingSiblings { .. })
+                if channel.is_in_store() =>
+            {
+                self.prove_from_store(channel, payment).await?
+            }
+            Err(unproven @ (Unproven::StepTooLarge { .. } | Unproven::MissingSiblings { .. })) => {
+                let latest = channel.settled.clone();
+                let latest = latest.map(|(cumulative_amount, proof)| Latest { cumulative_amount, proof });
+                return Err(Refusal::OutOfReach { unproven, latest });
+            }
+            proven => proven?,
+        };
+        channel.proven(&voucher);
+        Ok(voucher)
+    }
+
+    async fn prove_from_store(
+        &self,
+        channel: &Channel,
+        payment: &Payment,
+    ) -> Result<VerifiedVoucher, Refusal> {
+        let id = channel.terms.id();
+        let stored = self.store.channel(&id).await.map_err(|error| {
+            self.health.store_failed(&error, "reading a channel");
+            Refusal::before_accept(error)
+        })?;
+        let gone = || StoreError::Unavailable { detail: format!("channel {id} is gone") };
+        let stored = stored.ok_or_else(gone)?;
+        let latest = stored.state.proof(channel.terms.terms().scheme);
+        match self.verify(channel, payment, latest.as_ref()) {
+            Err(unproven @ (Unproven::StepTooLarge { .. } | Unproven::MissingSiblings { .. })) => {
+                let is_stale = latest.as_ref().is_some_and(|latest| is_below(&payment.proof, latest));
+                let cumulative_amount = stored.state.amount;
+                let latest = latest.map(|proof| Latest { cumulative_amount, proof });
+                // Too far below to be worth checking: it would not be taken if it held.
+                Err(if is_stale { Refusal::Stale(latest) } else { Refusal::OutOfReach { unproven, latest } })
+            }
+            proven => Ok(proven?),
+        }
+    }
+
+    fn verify(
+        &self,
+        channel: &Channel,
+        payment: &Payment,
+        known: Option<&Proof>,
+    ) -> Result<VerifiedVoucher, Unproven> {
+        let started = Instant::now();
+        let check = Check { known, steps_max: self.steps_max };
+        let verified = VerifiedVoucher::verify_with(&channel.terms, payment, check);
+        self.metrics.verify_took(started.elapsed());
+        verified
+    }
+}
+
+/// True if the payment is for fewer units than the latest one.
+fn is_below(proof: &Proof, latest: &Proof) -> bool {
+    matches!((proof.units(), latest.units()), (Some(units), Some(latest)) if units < latest)
+}
