@@ -210,3 +210,6 @@ fn owed(count: u32, unit: Amount) -> Result<Amount, Unproven> {
     // The terms were checked: all units of the channel together are an amount.
     unit.units().checked_mul(u64::from(count)).map(Amount::new).ok_or(Unproven::InvalidSignature)
 }
+
+#[cfg(test)]
+mod tests;

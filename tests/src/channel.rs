@@ -21,6 +21,11 @@ pub struct TestChannel {
 impl TestChannel {
     /// A channel that can pay up to `capacity` atomic units.
     pub fn new(capacity: u64) -> Self {
+        Self::in_scheme(SchemeKind::Ed25519, capacity)
+    }
+
+    /// A channel in another payment scheme.
+    pub fn in_scheme(scheme: SchemeKind, capacity: u64) -> Self {
         let key = || SigningKey::from_bytes(&rand::random());
         let authorizer = key();
         let terms = Terms {
@@ -32,7 +37,7 @@ impl TestChannel {
             capacity: Amount::new(capacity),
             expires_at: FAR_FUTURE_S,
             salt: rand::random(),
-            scheme: SchemeKind::Ed25519,
+            scheme,
         };
         TestChannel { terms: terms.check().expect("fresh keys make usable terms"), authorizer }
     }
