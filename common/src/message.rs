@@ -1,7 +1,7 @@
 //! The exact bytes that each party signs. Every layout is fixed: integers little-endian, ids and keys raw.
 
 use crate::amount::Amount;
-use crate::ids::ChannelId;
+use crate::ids::{ChannelId, PublicKey};
 
 /// First bytes of a voucher message: a magic byte and the layout version.
 const VOUCHER_HEAD: [u8; 2] = [0x56, 0x01];
@@ -47,6 +47,24 @@ pub fn settle(channel_id: &ChannelId, cumulative_amount: Amount, close: bool, fe
         &fencing_token.to_le_bytes(),
     ]
     .concat()
+}
+
+/// What the payee, or a key that it has certified, signs when it has taken a payment:
+/// `"millrace:payment:1" || channel_id[32] || u64le(cumulative_amount) || i64le(accepted_at_ms)`.
+pub fn payment_receipt(channel_id: &ChannelId, cumulative_amount: Amount, accepted_at_ms: i64) -> Vec<u8> {
+    [
+        b"millrace:payment:1".as_slice(),
+        channel_id.as_bytes(),
+        &cumulative_amount.units().to_le_bytes(),
+        &accepted_at_ms.to_le_bytes(),
+    ]
+    .concat()
+}
+
+/// What the payee signs so that another key may sign payment receipts for it, and nothing else:
+/// `"millrace:receipt-key:1" || key[32] || i64le(expires_at)`.
+pub fn receipt_key(key: &PublicKey, expires_at: i64) -> Vec<u8> {
+    [b"millrace:receipt-key:1".as_slice(), key.as_bytes(), &expires_at.to_le_bytes()].concat()
 }
 
 /// What the issuer signs when money has moved:

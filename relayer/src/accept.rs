@@ -19,6 +19,7 @@ use crate::error::Refusal;
 use crate::limits::Limits;
 use crate::metrics::{Ending, Metrics, Ticket};
 use crate::readiness::Health;
+use crate::receipts::Receipts;
 
 /// Channels of one batch that are looked up, or registered, at once.
 const LOOKUPS_AT_ONCE: usize = 16;
@@ -37,6 +38,7 @@ pub(crate) struct Acceptor {
     pub(crate) clock: Clock,
     pub(crate) settle_margin_s: u32,
     pub(crate) steps_max: u32,
+    pub(crate) receipts: Option<Receipts>,
     pub(crate) payments_in_flight_max: usize,
 }
 
@@ -91,7 +93,23 @@ impl Acceptor {
                 after_registration(self.record(*job).await?)?
             }
         };
-        Ok(PaymentAnswer { channel_id, cumulative_amount, outcome })
+        Ok(self.answer(channel_id, cumulative_amount, outcome))
+    }
+
+    /// What a payer is told of a payment that was taken.
+    pub(crate) fn answer(
+        &self,
+        channel_id: ChannelId,
+        cumulative_amount: Amount,
+        outcome: Outcome,
+    ) -> PaymentAnswer {
+        let receipt = self.receipts.as_ref().and_then(|receipts| {
+            let started = Instant::now();
+            let receipt = receipts.sign(&channel_id, cumulative_amount, self.clock.now_ms());
+            self.metrics.receipt_took(started.elapsed());
+            receipt.map(Box::new)
+        });
+        PaymentAnswer { channel_id, cumulative_amount, outcome, receipt }
     }
 
     /// Takes the payments of a batch, those of one channel in the order given. A ticket each.
@@ -122,7 +140,7 @@ impl Acceptor {
                 let outcome = result?;
                 // Only what was proven was taken.
                 let (channel_id, cumulative_amount) = named.ok_or_else(no_answer)?;
-                Ok(PaymentAnswer { channel_id, cumulative_amount, outcome })
+                Ok(self.answer(channel_id, cumulative_amount, outcome))
             })
             .collect()
     }

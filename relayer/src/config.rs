@@ -1,9 +1,11 @@
 //! What a relayer can be told. The file `config.relayer.yaml` at the project's root documents every key.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use common::config::{Config as _, ConfigError, LogConfig, RedisConfig, positive};
 use common::ids::PublicKey;
+use common::secret::SecretRef;
 use common::verify::usable_key;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,8 @@ pub struct Config {
     pub batcher: BatcherConfig,
     /// How much may come in.
     pub limits: LimitsConfig,
+    /// The payee's signed word for each payment that was taken.
+    pub receipts: ReceiptsConfig,
     /// How channel terms are looked up and kept.
     pub channels: ChannelsConfig,
     /// Milliseconds between two looks at what Redis promises.
@@ -65,6 +69,7 @@ impl Default for Config {
             stream: StreamConfig::default(),
             batcher: BatcherConfig::default(),
             limits: LimitsConfig::default(),
+            receipts: ReceiptsConfig::default(),
             channels: ChannelsConfig::default(),
             readiness_interval_ms: 500,
             drain_grace_ms: 1_000,
@@ -150,6 +155,19 @@ impl Default for LimitsConfig {
     }
 }
 
+/// The payee's signed word for each payment that was taken, in its answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReceiptsConfig {
+    /// True: every answer to a payment that was taken carries one.
+    pub enabled: bool,
+    /// The key that signs them, as `env:NAME` or `file:/path` of a base58 seed. Required where enabled. Not the payee's
+    /// own key, which could settle, but one that the payee has certified.
+    pub signing_key: Option<SecretRef>,
+    /// The payee's certificate for that key, a file made by `millrace keys certify`. Not needed for the payee's own key.
+    pub certificate: Option<PathBuf>,
+}
+
 /// How channel terms are looked up and kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -194,6 +212,11 @@ impl common::config::Config for Config {
         self.batcher.validate()?;
         self.limits.validate()?;
         self.channels.validate()?;
+        if self.receipts.enabled && self.receipts.signing_key.is_none() {
+            let expected =
+                "env:NAME or file:/path of the key that signs receipts, where receipts.enabled is true";
+            return Err(ConfigError::invalid("receipts.signing_key", expected));
+        }
         positive("batch_max", count(self.batch_max))?;
         positive("readiness_interval_ms", self.readiness_interval_ms)?;
         positive("http.connections_max", count(self.http.connections_max))?;

@@ -7,6 +7,7 @@
 //! * `router`, `handlers`: HTTP. `split`: the elements of a batch. `error`: the only map from errors to problem codes.
 //! * `stream`: payments over a WebSocket connection, many on their way at once.
 //! * `accept`: what happens to a payment. `proof`: whether it holds, with what is known of its channel. `requests`: reading a channel, and asking for its close.
+//! * `receipts`: the payee's signed word for a payment, where it is asked for.
 //! * `channels`: terms, from memory, Redis or issuer. `batcher`: vouchers on their way into Redis.
 //! * `limits`, `readiness`, `metrics`: how much, whether at all, and what came of it.
 
@@ -20,6 +21,7 @@ mod limits;
 mod metrics;
 mod proof;
 mod readiness;
+mod receipts;
 mod requests;
 mod router;
 mod split;
@@ -47,6 +49,7 @@ use handlers::App;
 use limits::Limits;
 use metrics::Metrics;
 use readiness::{Health, Watch};
+use receipts::Receipts;
 use stream::Streams;
 
 pub use config::{BatcherConfig, ChannelsConfig, Config, LimitsConfig, StreamConfig};
@@ -75,6 +78,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
         payee: config.payee.context("payee")?,
         issuer: config.issuer.public_key.context("issuer.public_key")?,
     };
+    let receipts = Receipts::new(&config.receipts, &parties.payee, clock.now_s())?;
     let registry = Registry::new();
     let metrics = Metrics::register(&registry)?;
     let issuer = IssuerClient::new(&config.issuer)?;
@@ -103,6 +107,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
         clock,
         settle_margin_s: config.settle_margin_s,
         steps_max: config.limits.hash_steps_max,
+        receipts,
         payments_in_flight_max: config.limits.payments_in_flight_max,
     };
     let closing = CancellationToken::new();

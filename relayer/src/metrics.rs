@@ -81,6 +81,7 @@ pub(crate) struct Metrics {
     terms: Histogram,
     verify: Histogram,
     store: Histogram,
+    receipt: Histogram,
     call_vouchers: Histogram,
     cache_hits: IntCounter,
     cache_misses: IntCounter,
@@ -143,6 +144,7 @@ impl Metrics {
             terms: latency.with_label_values(&["terms"]),
             verify: latency.with_label_values(&["verify"]),
             store: latency.with_label_values(&["store"]),
+            receipt: latency.with_label_values(&["receipt"]),
             call_vouchers,
             cache_hits: cache.with_label_values(&["hit"]),
             cache_misses: cache.with_label_values(&["miss"]),
@@ -197,6 +199,10 @@ impl Metrics {
 
     pub(crate) fn verify_took(&self, time: Duration) {
         self.verify.observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn receipt_took(&self, time: Duration) {
+        self.receipt.observe(time.as_secs_f64());
     }
 
     pub(crate) fn store_took(&self, time: Duration) {

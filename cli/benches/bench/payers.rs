@@ -124,6 +124,7 @@ impl Lane {
                     channel_id: voucher.channel_id,
                     cumulative_amount: voucher.cumulative_amount,
                     outcome: Outcome::Accepted,
+                    receipt: None,
                 })
             })
             .collect();

@@ -228,6 +228,7 @@ mod tests {
             channel_id: ChannelId([1; 32]),
             cumulative_amount: Amount::new(5),
             outcome: Outcome::Accepted,
+            receipt: None,
         };
         let text = serde_json::to_string(&answer).expect("JSON");
         assert_eq!(read_answer("ws", &asked(5), &text).expect("taken"), answer);

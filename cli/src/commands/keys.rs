@@ -5,17 +5,21 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use common::ids::PublicKey;
+use common::ids::{PublicKey, Signature};
+use common::message;
 use common::secret::write_signing_key;
+use common::wire::KeyCertificate;
 use serde::Serialize;
 
+use crate::args::KeyArgs;
 use crate::output::Printer;
 use crate::payer;
 
 const EXAMPLES: &str = "\
 Examples:
   millrace keys new payer.key
-  millrace keys show payer.key";
+  millrace keys show payer.key
+  millrace keys certify --key payee.key --for RECEIPT_KEY --expires-at 1798761600 > receipts.json";
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = EXAMPLES)]
@@ -25,6 +29,18 @@ pub(crate) enum KeysCommand {
         /// The file to make.
         #[arg(value_name = "FILE")]
         file: PathBuf,
+    },
+    /// Have the payee certify a key that signs payment receipts for it, and can do nothing else: what a relayer's
+    /// receipts.certificate names.
+    Certify {
+        #[command(flatten)]
+        key: KeyArgs,
+        /// The public half of the key that will sign receipts.
+        #[arg(long = "for", value_name = "PUBLIC_KEY")]
+        certified: PublicKey,
+        /// When the certificate ends, as Unix time in seconds.
+        #[arg(long, value_name = "TIME", value_parser = clap::value_parser!(i64).range(1..))]
+        expires_at: i64,
     },
     /// Show the public half of a key; the secret half is never printed.
     Show {
@@ -41,24 +57,31 @@ struct KeyInfo {
 }
 
 pub(crate) fn run(command: KeysCommand, printer: &Printer) -> anyhow::Result<ExitCode> {
-    printer.data(&make_or_read(command)?, |info| info.public_key.to_string())?;
+    match command {
+        KeysCommand::New { file } => show(printer, &make(file)?)?,
+        KeysCommand::Show { file } => {
+            show(printer, &KeyInfo { public_key: PublicKey::of(&payer::read_key(&file)?), file })?;
+        }
+        KeysCommand::Certify { key, certified, expires_at } => {
+            let signature = Signature::of(&key.read()?, &message::receipt_key(&certified, expires_at));
+            let certificate = KeyCertificate { key: certified, expires_at, signature };
+            let json = serde_json::to_string(&certificate)?;
+            printer.data(&certificate, |_| json)?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn make_or_read(command: KeysCommand) -> anyhow::Result<KeyInfo> {
-    Ok(match command {
-        KeysCommand::New { file } => {
-            let key = payer::new_key();
-            write_signing_key(&file, &key).with_context(|| {
-                format!(
-                    "cannot make {}; a key file is never overwritten: choose another name",
-                    file.display()
-                )
-            })?;
-            KeyInfo { public_key: PublicKey::of(&key), file }
-        }
-        KeysCommand::Show { file } => KeyInfo { public_key: PublicKey::of(&payer::read_key(&file)?), file },
-    })
+fn show(printer: &Printer, info: &KeyInfo) -> anyhow::Result<()> {
+    printer.data(info, |info| info.public_key.to_string())
+}
+
+fn make(file: PathBuf) -> anyhow::Result<KeyInfo> {
+    let key = payer::new_key();
+    write_signing_key(&file, &key).with_context(|| {
+        format!("cannot make {}; a key file is never overwritten: choose another name", file.display())
+    })?;
+    Ok(KeyInfo { public_key: PublicKey::of(&key), file })
 }
 
 #[cfg(test)]
@@ -69,7 +92,7 @@ mod tests {
     fn a_key_file_is_never_overwritten() {
         let dir = tempfile::tempdir().expect("a temp dir");
         let file = dir.path().join("payer.key");
-        let make = || make_or_read(KeysCommand::New { file: file.clone() });
+        let make = || make(file.clone());
         make().expect("a new file");
         let before = std::fs::read(&file).expect("there");
         assert!(make().is_err(), "it exists");

@@ -123,7 +123,8 @@ impl Line {
                 let answer = ready!(answer.poll_unpin(cx));
                 // Only a channel that Redis is not known to know is ever unregistered, and those take detours.
                 let result = answer.map_err(|_| no_answer()).and_then(after_registration);
-                Some(result.map(|outcome| PaymentAnswer { channel_id, cumulative_amount, outcome }))
+                let acceptor = &self.app.acceptor;
+                Some(result.map(|outcome| acceptor.answer(channel_id, cumulative_amount, outcome)))
             }
             Some(Place::OnDetour { channel_id, answer }) => {
                 let channel_id = *channel_id;

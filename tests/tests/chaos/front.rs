@@ -99,7 +99,12 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let turn = voucher.as_ref().map_or(Turn::Forward, shared.turn);
     if let (Turn::AcceptAndDrop, Some(voucher)) = (turn, &voucher) {
         let PaymentRequest { channel_id, cumulative_amount, .. } = *voucher;
-        return json(&PaymentAnswer { channel_id, cumulative_amount, outcome: Outcome::Accepted });
+        return json(&PaymentAnswer {
+            channel_id,
+            cumulative_amount,
+            outcome: Outcome::Accepted,
+            receipt: None,
+        });
     }
     let mut headers = head.headers;
     headers.remove(header::HOST);

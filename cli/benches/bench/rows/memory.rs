@@ -139,6 +139,7 @@ fn latest_again(channel: &PayingChannel) -> Exchange {
         channel_id: channel.id,
         cumulative_amount: channel.latest,
         outcome: Outcome::Duplicate,
+        receipt: None,
     };
     Exchange {
         request: post("/v1/payments", "application/json", &lines(&[voucher])),
