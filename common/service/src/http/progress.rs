@@ -16,8 +16,8 @@
 //! In that state a connection has no memory of what was before: a new one may go on in its place, if it first reads
 //! what hyper had read of the next head. That is `Parts::read_buf`, and [`Watched`] puts it in front.
 //!
-//! Where hyper behaves otherwise one day, the answer must become "not idle"; `tests::whatever_comes_in_pieces_is_answered`
-//! is to find out, and its broken versions show that it would.
+//! `connection/tests/pieces.rs` is to find out where a later hyper behaves otherwise: it breaks each of these conditions on
+//! purpose, and finds that.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

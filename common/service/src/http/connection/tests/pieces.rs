@@ -10,6 +10,9 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::*;
 
+/// What decides whether a connection may be parked.
+type Judge = fn(&Progress) -> bool;
+
 /// Bytes in an answer that no system's buffers hold.
 const LARGE: usize = 12 * 1024 * 1024;
 
@@ -136,7 +139,7 @@ impl Script {
     }
 
     /// What went wrong, if something did.
-    async fn play(&self, may_part: fn(&Progress) -> bool, deadline: Duration) -> Result<(), TestCaseError> {
+    async fn play(&self, may_part: Judge, deadline: Duration) -> Result<(), TestCaseError> {
         let served = Served::with(router(), hasty(), may_part).await;
         let (mut writes, mut reads) =
             served.connect().await.split(Duration::from_millis(self.read_pause_ms.into()));
@@ -176,7 +179,7 @@ impl Script {
     }
 }
 
-fn run(mut runner: TestRunner, may_part: fn(&Progress) -> bool, deadline: Duration) -> Result<(), String> {
+fn run(mut runner: TestRunner, may_part: Judge, deadline: Duration) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -200,7 +203,7 @@ fn whatever_comes_in_pieces_is_answered() {
 
 #[test]
 fn it_would_show_if_a_connection_were_parked_too_early() {
-    let broken: [(&str, fn(&Progress) -> bool); 4] = [
+    let broken: [(&str, Judge); 4] = [
         ("at any time", |_| true),
         ("with a body not read", |progress| progress.has_answered() && progress.is_flushed()),
         ("with a request not answered", |progress| progress.is_read() && progress.is_flushed()),
