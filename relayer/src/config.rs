@@ -221,6 +221,7 @@ impl common::config::Config for Config {
         positive("readiness_interval_ms", self.readiness_interval_ms)?;
         positive("http.connections_max", count(self.http.connections_max))?;
         positive("http.header_timeout_ms", self.http.header_timeout_ms)?;
+        positive("http.park_after_ms", self.http.park_after_ms)?;
         positive("http.request_timeout_ms", self.http.request_timeout_ms)?;
         positive("http.body_max_bytes", count(self.http.body_max_bytes))?;
         if self.batch_max > self.limits.payments_in_flight_max {

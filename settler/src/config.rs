@@ -176,6 +176,7 @@ impl common::config::Config for Config {
         positive("readiness_interval_ms", self.readiness_interval_ms)?;
         positive("http.connections_max", saturating(self.http.connections_max))?;
         positive("http.header_timeout_ms", self.http.header_timeout_ms)?;
+        positive("http.park_after_ms", self.http.park_after_ms)?;
         positive("http.request_timeout_ms", self.http.request_timeout_ms)?;
         positive("http.body_max_bytes", saturating(self.http.body_max_bytes))
     }

@@ -1,21 +1,26 @@
 //! One HTTP/1.1 listener, with a bound on everything a client can make it hold, and an end that loses no request.
+//!
+//! # Layout
+//!
+//! * [`serve`]: a listener and its bounds.
+//! * `connection`: one connection, parked, with hyper, or taken over. `progress`: when it may be taken from hyper.
+//! * `takeover`: who has it after an answer 101.
+
+mod connection;
+mod progress;
+mod takeover;
 
 use std::any::Any;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use common::problem::Code;
 use futures::FutureExt as _;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,15 +30,14 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::ServiceExt;
 
-use crate::body::limit;
 use crate::error::ApiError;
+use connection::{MayPart, Rules, converse};
+use progress::Progress;
+
+pub(crate) use takeover::Takeover;
 
 /// How long to leave the accept queue alone after the system refused a connection (out of file descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Largest head of a request, in bytes, and most that a connection's buffers grow to: hyper would take 400 KiB, which ten
-/// thousand unfinished heads make 4 GiB.
-const HEAD_MAX_BYTES: usize = 16 * 1024;
 
 /// Bounds of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +47,9 @@ pub struct HttpConfig {
     pub connections_max: usize,
     /// Milliseconds in which a request's head must arrive, and for which an idle connection is kept.
     pub header_timeout_ms: u64,
+    /// Milliseconds of quiet after which a connection gives its buffers back until something comes. With as many as
+    /// `header_timeout_ms`, none ever does.
+    pub park_after_ms: u64,
     /// Milliseconds in which a request must be answered, reading its body included.
     pub request_timeout_ms: u64,
     /// Largest body, in bytes.
@@ -56,6 +63,7 @@ impl Default for HttpConfig {
         Self {
             connections_max: 10_000,
             header_timeout_ms: 65_000,
+            park_after_ms: 100,
             request_timeout_ms: 10_000,
             body_max_bytes: 262_144,
             drain_timeout_ms: 10_000,
@@ -63,29 +71,39 @@ impl Default for HttpConfig {
     }
 }
 
-/// A connection's place under `connections_max`, found among a request's extensions. Whoever takes a connection over
-/// (a WebSocket) keeps it for as long: the connection goes on counting, and the drain waits for it.
-#[derive(Clone, Debug)]
-pub struct ConnectionSlot {
-    _permit: Arc<OwnedSemaphorePermit>,
+/// A connection's place under `connections_max`, and what the drain waits for.
+struct Slot {
+    _permit: OwnedSemaphorePermit,
     _tracked: TaskTrackerToken,
 }
 
 /// Serves `router` on `listener` until `shutdown`, then stops accepting, lets requests in flight end with
 /// `Connection: close`, and returns once all have ended or `drain_timeout_ms` have passed.
 ///
-/// Handlers find the peer's address as [`ConnectInfo<SocketAddr>`], and [`ConnectionSlot`] as an extension. A handler
-/// that panics answers `internal`, one that takes too long `outcome_unknown`.
+/// Handlers find the peer's address as `ConnectInfo<SocketAddr>`. A handler that panics answers `internal`, one that
+/// takes too long `outcome_unknown`.
 pub async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, shutdown: CancellationToken) {
+    serve_parting(listener, router, config, shutdown, Arc::new(Progress::is_idle)).await;
+}
+
+/// [`serve`], with what decides whether a connection may be taken from hyper.
+async fn serve_parting(
+    listener: TcpListener,
+    router: Router,
+    config: &HttpConfig,
+    shutdown: CancellationToken,
+    may_part: MayPart,
+) {
     let slots = Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));
     let tracker = TaskTracker::new();
     // Dropped when this function ends, however it ends: what is still connected then is cut off.
     let cut_off = CancellationToken::new();
     let _cut_off_at_end = cut_off.clone().drop_guard();
+    let rules = Arc::new(Rules::new(router, config, shutdown.clone(), may_part));
 
     while let Some((stream, peer, permit)) = accept(&listener, &slots, &shutdown).await {
-        let slot = ConnectionSlot { _permit: Arc::new(permit), _tracked: tracker.token() };
-        let connection = converse(stream, peer, router.clone(), config, slot, shutdown.clone());
+        let slot = Slot { _permit: permit, _tracked: tracker.token() };
+        let connection = converse(stream, peer, Arc::clone(&rules), slot);
         tokio::spawn(cut_off.clone().run_until_cancelled_owned(connection));
     }
 
@@ -121,68 +139,15 @@ async fn accept(
     }
 }
 
-/// Serves one connection to its end; on shutdown, to the end of the request in flight.
-fn converse(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    config: &HttpConfig,
-    slot: ConnectionSlot,
-    shutdown: CancellationToken,
-) -> impl Future<Output = ()> + Send + 'static {
-    let header_timeout = Duration::from_millis(config.header_timeout_ms);
-    let body_max_bytes = config.body_max_bytes;
-    let request_timeout = Duration::from_millis(config.request_timeout_ms);
-    async move {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
-        }
-        // Until it says something a connection is a socket and a small task: hyper would hold 16 KiB of buffers for it.
-        let heard = tokio::select! {
-            heard = tokio::time::timeout(header_timeout, stream.readable()) => matches!(heard, Ok(Ok(()))),
-            () = shutdown.cancelled() => false,
-        };
-        if !heard {
-            return;
-        }
-        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-            let mut request = request.map(Body::new);
-            limit(&mut request, body_max_bytes);
-            request.extensions_mut().insert(ConnectInfo(peer));
-            request.extensions_mut().insert(slot.clone());
-            answer(router.clone(), request, request_timeout)
-        });
-        // HTTP/1 alone, and not told apart from HTTP/2 by its first bytes: for those hyper-util waits without a timeout,
-        // and idle connections of HTTP/2 have none either.
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(header_timeout)
-            .max_buf_size(HEAD_MAX_BYTES)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        // Boxed, so that the task of a connection that is still silent has no room for it.
-        let mut connection = Box::pin(connection);
-        let result = tokio::select! {
-            result = connection.as_mut() => result,
-            () = shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.as_mut().await
-            }
-        };
-        if let Err(error) = result {
-            tracing::debug!(%error, %peer, "a connection ended early");
-        }
-    }
-}
-
 /// Answers a request, in time and whatever its handler does. Here and not as layers of the router: each layer would box
 /// every request and its answer once more.
-async fn answer(router: Router, request: Request, within: Duration) -> Result<Response, Infallible> {
+async fn answer(router: Router, request: Request, within: Duration) -> Response {
     let answered = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
     match tokio::time::timeout(within, answered).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(panic)) => Ok(answer_to_panic(panic.as_ref())),
-        Err(_) => Ok(ApiError::new(Code::OutcomeUnknown).into_response()),
+        Ok(Ok(Ok(answer))) => answer,
+        Ok(Ok(Err(never))) => match never {},
+        Ok(Err(panic)) => answer_to_panic(panic.as_ref()),
+        Err(_) => ApiError::new(Code::OutcomeUnknown).into_response(),
     }
 }
 
@@ -199,6 +164,7 @@ fn answer_to_panic(panic: &(dyn Any + Send)) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::extract::ConnectInfo;
     use axum::routing::{get, post};
     use common::problem::Problem;
     use std::sync::atomic::{AtomicUsize, Ordering};

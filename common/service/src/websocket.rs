@@ -3,32 +3,32 @@
 //! tokio-tungstenite itself and not axum's wrapper of it: that one hides what was wrong with a frame, which decides the
 //! code of the close, and the connection below, which must be read to its end if the client is to see that close.
 
+use axum::Extension;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use common::problem::{Code, Problem};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use hyper::upgrade::OnUpgrade;
+use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::error::ApiError;
-use crate::http::ConnectionSlot;
+use crate::http::Takeover;
 
 /// Characters of a `Sec-WebSocket-Key`: 16 bytes in base64.
 const KEY_LENGTH: usize = 24;
 
 /// The server's end of a WebSocket connection.
-pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
+pub type Socket = WebSocketStream<TcpStream>;
 
 /// A request that asks for a WebSocket connection. Any other is refused as `upgrade_required`, saying what is missing.
 #[derive(Debug)]
 pub struct Upgrade {
-    upgrade: OnUpgrade,
     accept: HeaderValue,
-    slot: Option<ConnectionSlot>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Upgrade {
@@ -36,41 +36,37 @@ impl<S: Send + Sync> FromRequestParts<S> for Upgrade {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let accept = accept_key(&parts.method, &parts.headers).map_err(upgrade_required)?;
-        let upgrade = parts.extensions.remove::<OnUpgrade>();
-        let upgrade = upgrade.ok_or_else(|| upgrade_required("the connection cannot be taken over"))?;
-        Ok(Upgrade { upgrade, accept, slot: parts.extensions.get::<ConnectionSlot>().cloned() })
+        // Not used, but hyper's word that a 101 will end its part in the connection: HTTP/1.0 has no upgrades.
+        parts
+            .extensions
+            .remove::<OnUpgrade>()
+            .ok_or_else(|| upgrade_required("the connection cannot be taken over"))?;
+        Ok(Upgrade { accept })
     }
 }
 
 impl Upgrade {
-    /// The answer that opens the connection. `converse` then has it, in a task of its own: the request is answered, and
-    /// its timeout does not count any more. For as long, the connection counts as one of its listener's.
+    /// The answer that opens the connection. `converse` then has it, for as long as it lasts: the request is answered, and
+    /// its timeout does not count any more. Only [`crate::http::serve`] knows what to do with this answer.
     pub fn then<F>(
         self,
         config: WebSocketConfig,
         converse: impl FnOnce(Socket) -> F + Send + 'static,
     ) -> Response
     where
-        F: Future<Output = ()> + Send,
+        F: Future<Output = ()> + Send + 'static,
     {
-        let Upgrade { upgrade, accept, slot } = self;
-        tokio::spawn(async move {
-            let _slot = slot;
-            match upgrade.await {
-                Ok(upgraded) => {
-                    let io = TokioIo::new(upgraded);
-                    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-                    converse(socket).await;
-                }
-                Err(error) => tracing::debug!(%error, "a client left before its connection was taken over"),
-            }
+        let takeover = Takeover::by(async move |stream: TcpStream, read: Bytes| {
+            let socket =
+                WebSocketStream::from_partially_read(stream, read.into(), Role::Server, Some(config)).await;
+            converse(socket).await;
         });
         let headers = [
             (header::CONNECTION, HeaderValue::from_static("upgrade")),
             (header::UPGRADE, HeaderValue::from_static("websocket")),
-            (header::SEC_WEBSOCKET_ACCEPT, accept),
+            (header::SEC_WEBSOCKET_ACCEPT, self.accept),
         ];
-        (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+        (StatusCode::SWITCHING_PROTOCOLS, headers, Extension(takeover)).into_response()
     }
 }
 

@@ -2,7 +2,7 @@
 //! connections that nobody uses.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use cli::load::payers::PayingChannel;
@@ -50,6 +50,13 @@ const REGISTERED_AT_ONCE: usize = 64;
 /// Channels in one request that makes a relayer know them: its `batch_max`; and such requests at once.
 const MET_IN_A_REQUEST: usize = 256;
 const MET_AT_ONCE: usize = 4;
+
+/// How long a relayer may go on giving memory back, and how long it must have given none.
+const SETTLES_WITHIN: Duration = Duration::from_secs(20);
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// How often a relayer's memory is looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How long a relayer that is started anew may take.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -127,9 +134,24 @@ async fn idle_connections(stage: &Stage, channels: &[PayingChannel], idle: u64) 
         connection.exchange(exchange).await?;
         kept.push(connection);
     }
-    let used = resident(relayer)?.saturating_sub(before);
+    let used = settled(relayer).await?.saturating_sub(before);
     let used = used.saturating_mul(IDLE_CONNECTIONS).checked_div(idle).context("no idle connections")?;
     Ok(Figure::new("relayer, 10k idle connections", mib(used), "MiB").target(IDLE_TARGET))
+}
+
+/// A process' memory once it gives no more of it back: connections are parked a while after their last payment.
+async fn settled(pid: u32) -> anyhow::Result<u64> {
+    let began = Instant::now();
+    let (mut least, mut since) = (resident(pid)?, began);
+    while since.elapsed() < SETTLED_AFTER {
+        ensure!(began.elapsed() < SETTLES_WITHIN, "the memory of process {pid} goes on falling");
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = resident(pid)?;
+        if now < least {
+            (least, since) = (now, Instant::now());
+        }
+    }
+    resident(pid)
 }
 
 /// A channel's latest voucher: a duplicate, which may come on any connection and at any time.

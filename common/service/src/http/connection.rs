@@ -1,0 +1,263 @@
+//! One connection: parked while nothing comes, with hyper while something does, and with whom an answer gave it to.
+//!
+//! hyper holds some 20 KiB for a connection from its first request on, and lets no one choose less. So a connection that
+//! is quiet for `park_after_ms` is taken from it and is again what it was before its first byte: a socket and a small
+//! task. With the next byte hyper gets it back. [`Progress`] knows when that loses nothing; where it is in doubt the
+//! connection stays with hyper, which costs memory and nothing else.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use super::progress::{Progress, Watched};
+use super::{HttpConfig, Slot, answer};
+use crate::body::limit;
+
+/// Largest head of a request, in bytes, and most that a connection's buffers grow to: hyper would take 400 KiB, which ten
+/// thousand unfinished heads make 4 GiB.
+const HEAD_MAX_BYTES: usize = 16 * 1024;
+
+/// What decides whether a quiet connection may be taken from hyper.
+pub(super) type MayPart = Arc<dyn Fn(&Progress) -> bool + Send + Sync>;
+
+/// What all connections of a listener go by.
+pub(super) struct Rules {
+    router: Router,
+    shutdown: CancellationToken,
+    header_timeout: Duration,
+    /// At most `header_timeout`.
+    park_after: Duration,
+    request_timeout: Duration,
+    body_max_bytes: usize,
+    may_part: MayPart,
+}
+
+impl Rules {
+    pub(super) fn new(
+        router: Router,
+        config: &HttpConfig,
+        shutdown: CancellationToken,
+        may_part: MayPart,
+    ) -> Self {
+        let header_timeout = Duration::from_millis(config.header_timeout_ms);
+        Self {
+            router,
+            shutdown,
+            header_timeout,
+            park_after: Duration::from_millis(config.park_after_ms).min(header_timeout),
+            request_timeout: Duration::from_millis(config.request_timeout_ms),
+            body_max_bytes: config.body_max_bytes,
+            may_part,
+        }
+    }
+}
+
+/// Serves one connection to its end; on shutdown, to the end of the request in flight. It has its `slot` for as long.
+pub(super) async fn converse(stream: TcpStream, peer: SocketAddr, rules: Arc<Rules>, _slot: Slot) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
+    }
+    let mut quiet_since = Instant::now();
+    // One timer and one ear for the shutdown, for as long as the connection lasts.
+    let mut timer = std::pin::pin!(sleep_until(quiet_since));
+    let mut shutdown = std::pin::pin!(rules.shutdown.cancelled());
+    let mut parked = stream;
+    loop {
+        timer.as_mut().reset(quiet_since + rules.header_timeout);
+        let heard = tokio::select! {
+            // What has come by the time of the shutdown is still answered.
+            biased;
+            heard = parked.readable() => heard.is_ok(),
+            () = shutdown.as_mut() => false,
+            () = timer.as_mut() => false,
+        };
+        if !heard {
+            return;
+        }
+        // Boxed, so that the task of a parked connection has no room for it.
+        let conversation = Box::pin(
+            Conversation::new(&rules, peer, quiet_since, timer.as_mut(), shutdown.as_mut()).hold(parked),
+        );
+        match conversation.await {
+            End::Parked(stream, since) => (parked, quiet_since) = (stream, since),
+            End::TakenOver(conversation) => return conversation.await,
+            End::Over => return,
+        }
+    }
+}
+
+/// What became of a connection that hyper had.
+enum End {
+    /// Nothing has come for long enough; since when.
+    Parked(TcpStream, Instant),
+    TakenOver(BoxFuture<'static, ()>),
+    Over,
+}
+
+/// Why hyper's connection is not polled any more.
+enum Break {
+    Ended(hyper::Result<()>),
+    /// Nothing is under way, and it may be parked.
+    Quiet,
+    /// Nothing is owed to the client, and no further head was complete in time.
+    Overdue,
+}
+
+/// A connection that hyper has.
+struct Conversation<'a, 'r> {
+    rules: &'r Arc<Rules>,
+    peer: SocketAddr,
+    timer: Pin<&'a mut Sleep>,
+    shutdown: Pin<&'a mut WaitForCancellationFuture<'r>>,
+    /// From the shutdown on it only ends.
+    stopping: bool,
+    /// Requests that hyper's present connection has answered.
+    answered: u64,
+    /// When the last of them was, or when something was last seen to be under way.
+    quiet_since: Instant,
+    /// How long it may be quiet before something is done about it: it is parked, or closed.
+    patience: Duration,
+}
+
+impl<'a, 'r> Conversation<'a, 'r> {
+    /// With `timer` set to when something is to be done about its quiet.
+    fn new(
+        rules: &'r Arc<Rules>,
+        peer: SocketAddr,
+        quiet_since: Instant,
+        mut timer: Pin<&'a mut Sleep>,
+        shutdown: Pin<&'a mut WaitForCancellationFuture<'r>>,
+    ) -> Self {
+        // Something has come just now: time enough for the rest of a head, but not beyond the end of the old quiet.
+        let overdue = quiet_since + rules.header_timeout;
+        timer.as_mut().reset(overdue.min(Instant::now() + rules.park_after));
+        let patience = rules.park_after;
+        Self { rules, peer, timer, shutdown, stopping: false, answered: 0, quiet_since, patience }
+    }
+
+    /// From the first byte to the end, or until nothing is under way.
+    async fn hold(mut self, mut stream: TcpStream) -> End {
+        let (rules, peer) = (self.rules, self.peer);
+        let mut read_before = Bytes::new();
+        loop {
+            let progress = Arc::new(Progress::default());
+            self.answered = 0;
+            let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
+                let (mut request, answering) = progress.begin(request);
+                limit(&mut request, rules.body_max_bytes);
+                request.extensions_mut().insert(ConnectInfo(peer));
+                let answered = answer(rules.router.clone(), request, rules.request_timeout);
+                async move { Ok::<_, Infallible>(answering.with(answered.await)) }
+            });
+            let io = TokioIo::new(Watched::new(stream, read_before, Arc::clone(&progress)));
+            // HTTP/1 alone, and not told apart from HTTP/2 by its first bytes: for those hyper-util waits without a
+            // timeout, and idle connections of HTTP/2 have none either. Heads are timed by `poll_quiet`: hyper would set
+            // a timer for each, and anew for a head whose beginning it is given back.
+            let mut connection = http1::Builder::new()
+                .header_read_timeout(None)
+                .max_buf_size(HEAD_MAX_BYTES)
+                .serve_connection(io, service);
+            let broken = std::future::poll_fn(|context| {
+                let mut polled = Pin::new(&mut connection).poll(context);
+                if polled.is_pending() && !self.stopping && self.shutdown.as_mut().poll(context).is_ready() {
+                    self.stopping = true;
+                    self.patience = rules.header_timeout;
+                    Pin::new(&mut connection).graceful_shutdown();
+                    polled = Pin::new(&mut connection).poll(context);
+                }
+                match polled {
+                    Poll::Ready(ended) => Poll::Ready(Break::Ended(ended)),
+                    Poll::Pending => self.poll_quiet(context, &progress),
+                }
+            });
+            match broken.await {
+                Break::Ended(Ok(())) => {
+                    // An answer 101 that was not written whole, or whose request was not read whole, leaves nothing that
+                    // could be taken over.
+                    let Some(takeover) = progress.taken_over().filter(|_| progress.is_idle()) else {
+                        return End::Over;
+                    };
+                    let (stream, read) = parts_of(connection.into_parts());
+                    return takeover.begin(stream, read).map_or(End::Over, End::TakenOver);
+                }
+                Break::Ended(Err(error)) => {
+                    tracing::debug!(%error, %peer, "a connection ended early");
+                    return End::Over;
+                }
+                Break::Overdue => return End::Over,
+                Break::Quiet => (stream, read_before) = parts_of(connection.into_parts()),
+            }
+            if read_before.is_empty() {
+                return End::Parked(stream, self.quiet_since);
+            }
+            // The beginning of a head, or more: hyper must see it at once, and may keep it until that head is there.
+            self.be_patient(rules.header_timeout);
+        }
+    }
+
+    /// Looks after a connection on which hyper waits for something.
+    fn poll_quiet(&mut self, context: &mut Context<'_>, progress: &Progress) -> Poll<Break> {
+        if progress.answered() != self.answered {
+            self.answered = progress.answered();
+            self.quiet_since = Instant::now();
+            if self.patience != self.rules.park_after && !self.stopping {
+                self.be_patient(self.rules.park_after);
+            }
+        }
+        loop {
+            // Not set anew with each request, but when it has gone off and there were some: a connection in use pays for
+            // it once in `park_after`.
+            ready!(self.timer.as_mut().poll(context));
+            let quiet = self.quiet_since.elapsed();
+            if quiet >= self.patience {
+                let answered = progress.is_answered();
+                if answered && quiet >= self.rules.header_timeout {
+                    return Poll::Ready(Break::Overdue);
+                }
+                if (self.rules.may_part)(progress) {
+                    return Poll::Ready(Break::Quiet);
+                }
+                if answered {
+                    // Someone has not read what was asked, and it depends on hyper what becomes of the rest.
+                    self.patience = self.rules.header_timeout;
+                } else {
+                    self.quiet_since = Instant::now();
+                }
+            }
+            self.timer.as_mut().reset(self.quiet_since + self.patience);
+        }
+    }
+
+    fn be_patient(&mut self, patience: Duration) {
+        self.patience = patience;
+        self.timer.as_mut().reset(self.quiet_since + patience);
+    }
+}
+
+/// The socket that hyper had, and what it had read of requests that it has not begun.
+fn parts_of<S>(parts: http1::Parts<TokioIo<Watched>, S>) -> (TcpStream, Bytes) {
+    let (stream, not_read_again) = parts.io.into_inner().into_parts();
+    if not_read_again.is_empty() {
+        return (stream, parts.read_buf);
+    }
+    let mut read = BytesMut::from(parts.read_buf);
+    read.extend_from_slice(&not_read_again);
+    (stream, read.freeze())
+}
+
+#[cfg(test)]
+mod tests;
