@@ -58,7 +58,10 @@ fn of_code(code: Code) -> Option<&'static str> {
         Code::InsufficientFunds => "ask for a smaller --capacity, or fund the account with the issuer",
         Code::UnknownAccount => "register it first: millrace account register --key FILE",
         Code::UnknownChannel => "check the id; `millrace channel list` shows what the issuer knows",
-        Code::InvalidSignature => "use the key that the channel names as its payer authorizer",
+        Code::InvalidSignature => {
+            "use the key that the channel names as its payer authorizer, or the --state that it was opened with"
+        }
+        Code::CommitmentReused => "open with a new --state: a seed pays from one channel only",
         Code::OverCapacity => "pay less, or close the channel and open another",
         Code::StaleAmount => "ask for more than the latest amount, or pay with --add",
         Code::ChannelClosing | Code::ChannelClosed | Code::ChannelExpired => "open another channel",

@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
+use common::channel::SchemeKind;
+use common::voucher::Proof;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
@@ -135,6 +137,25 @@ pub(crate) fn yes_no(yes: bool) -> String {
 /// What an optional value holds, or a dash.
 pub(crate) fn or_dash<T: std::fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// A channel's scheme in a few words.
+pub(crate) fn scheme(scheme: &SchemeKind) -> String {
+    match scheme {
+        SchemeKind::Ed25519 => "ed25519".to_owned(),
+        SchemeKind::Payword(of) => format!("payword, {} steps of {} each", of.length, of.unit),
+        SchemeKind::Paytree(of) => format!("paytree, {} leaves of {} each", of.leaves, of.unit),
+    }
+}
+
+/// What a proof says, without what proves it.
+pub(crate) fn proof(proof: &Proof) -> String {
+    match proof {
+        Proof::Ed25519 { expires_at: 0, .. } => "a voucher".to_owned(),
+        Proof::Ed25519 { expires_at, .. } => format!("a voucher until {expires_at} (Unix time)"),
+        Proof::Payword(of) => format!("step {}", of.k),
+        Proof::Paytree(of) => format!("leaf {}, {} siblings", of.index, of.siblings.len()),
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@
 //! # Layout
 //!
 //! * [`chain`]: the hash chain of `payword`. [`tree`]: the Merkle tree of `paytree`.
+//! * [`state`]: seed, terms and what was shown, in a file.
 
 pub mod chain;
+pub mod state;
 pub mod tree;
 
 use crate::amount::Amount;

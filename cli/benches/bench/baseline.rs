@@ -167,11 +167,5 @@ impl EchoServer {
 }
 
 fn made_up_channel() -> PayingChannel {
-    PayingChannel {
-        id: ChannelId(rand::random()),
-        key: cli::payer::new_key(),
-        capacity: Amount::MAX,
-        latest: Amount::ZERO,
-        done: false,
-    }
+    PayingChannel::of_key(ChannelId(rand::random()), cli::payer::new_key(), Amount::MAX)
 }

@@ -137,6 +137,9 @@ impl Stage {
             asset: "usd".to_owned(),
             capacity: CAPACITY,
             expires_in_s: EXPIRES_IN_S,
+            schemes: Vec::new(),
+            unit: Amount::new(1),
+            units: 0,
             dir: None,
         };
         let relayer = RelayerClient::new(&self.stack.relayer_url(0))?;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use common::amount::Amount;
-use common::channel::{SchemeKind, Terms};
+use common::channel::Terms;
 use common::clock::Clock;
-use common::ids::{ChannelId, PublicKey};
+use common::ids::{ChannelId, Hash, PublicKey};
 use common::problem::Code;
-use common::wire::{Party, PaymentAnswer, PaymentRequest};
+use common::wire::{Latest, Party, PaymentAnswer, PaymentRequest};
 use ed25519_dalek::SigningKey;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -20,7 +20,7 @@ use service::issuer_client::{IssuerClient, IssuerError};
 use crate::client::{RelayerClient, RelayerError};
 use crate::ledger::LedgerWriter;
 use crate::load::payers::PayingChannel;
-use crate::payer;
+use crate::payer::{self, Means, Paying, Scheme};
 
 /// First pause before something is tried again; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -123,11 +123,11 @@ enum End {
     Full,
 }
 
-/// What became of a voucher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What became of a payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Fate {
-    /// This is the latest amount now.
-    Latest(Amount),
+    /// This is the latest one now.
+    Latest(Latest),
     /// The channel takes no more payments.
     Closed,
     /// The campaign ended before anyone could say.
@@ -157,12 +157,12 @@ impl Payer {
     pub(super) async fn run(mut self) -> anyhow::Result<()> {
         while !self.shared.is_over() {
             let end = [End::Request, End::Idle, End::Full][self.rng.random_range(0..3)];
-            let payments = self.rng.random_range(5..=60u64);
-            let step_max = self.rng.random_range(1..=9u64);
+            let scheme = Scheme::ALL[self.rng.random_range(0..Scheme::ALL.len())];
+            let payments = self.rng.random_range(5..=60u32);
+            let step_max = self.rng.random_range(1..=9u32);
             // A channel that is to be full gets there by the last of its payments, or earlier.
-            let capacity =
-                if end == End::Full { payments * step_max / 2 + 1 } else { payments * step_max * 4 };
-            let Some(mut channel) = self.open(Amount::new(capacity)).await? else { break };
+            let units = if end == End::Full { payments * step_max / 2 + 1 } else { payments * step_max * 4 };
+            let Some(mut channel) = self.open(scheme, units, step_max).await? else { break };
             for n in 0.. {
                 if self.shared.is_over() || channel.done || (n >= payments && end != End::Full) {
                     break;
@@ -177,9 +177,22 @@ impl Payer {
         Ok(())
     }
 
-    /// Opens a channel; `None` if the campaign ended before the issuer answered.
-    async fn open(&mut self, capacity: Amount) -> anyhow::Result<Option<PayingChannel>> {
+    /// Opens a channel of so many units; `None` if the campaign ended before the issuer answered.
+    async fn open(
+        &mut self,
+        scheme: Scheme,
+        units: u32,
+        step_max: u32,
+    ) -> anyhow::Result<Option<PayingChannel>> {
         let own = PublicKey::of(&self.key);
+        let unit = Amount::new(if scheme == Scheme::Ed25519 { 1 } else { self.rng.random_range(1..=5) });
+        let seed = Hash(self.rng.random());
+        // Room for what is asked for beyond the capacity.
+        let means = match scheme.purse(seed, unit, units + step_max)? {
+            Some(purse) => Means::Purse(Arc::new(purse)),
+            None => Means::Key(self.key.clone()),
+        };
+        let capacity = Amount::new(unit.units() * u64::from(units));
         let terms = Terms {
             issuer: self.shared.issuer_key,
             payer: own,
@@ -189,7 +202,7 @@ impl Payer {
             capacity,
             expires_at: Clock::system().now_s().saturating_add(LIFETIME_S),
             salt: self.rng.random(),
-            scheme: SchemeKind::Ed25519,
+            scheme: means.scheme(),
         };
         let opening = payer::opening(&self.key, terms);
         let mut pause = PAUSE_MIN;
@@ -201,7 +214,7 @@ impl Payer {
             match opened {
                 Ok(opened) => {
                     let (id, key) = (opened.channel_id, self.key.clone());
-                    let channel = PayingChannel { id, key, capacity, latest: Amount::ZERO, done: false };
+                    let channel = PayingChannel::new(id, key, means, capacity);
                     self.shared.opened().push(channel.clone());
                     return Ok(Some(channel));
                 }
@@ -214,24 +227,25 @@ impl Payer {
     }
 
     /// Pays once, and now and then does what a confused or impatient payer does.
-    async fn pay_somehow(&mut self, channel: &mut PayingChannel, step_max: u64) -> anyhow::Result<()> {
-        let step = Amount::new(self.rng.random_range(1..=step_max));
+    async fn pay_somehow(&mut self, channel: &mut PayingChannel, step_max: u32) -> anyhow::Result<()> {
+        let unit = channel.means.unit().units();
+        let step = Amount::new(unit * u64::from(self.rng.random_range(1..=step_max)));
         let next = channel.latest.checked_add(step).filter(|next| *next <= channel.capacity);
         let Some(next) = next else {
-            // Full: one voucher too much, and then the settler closes.
+            // Full: one payment too much, and then the settler closes.
             let over = channel.capacity.checked_add(step).context("capacities are small")?;
             // Whatever the answer is, it is written down.
-            drop(self.present(&voucher(channel, over)).await?);
+            drop(self.present(&channel.paying(over)?).await?);
             channel.done = true;
             return Ok(());
         };
         match self.rng.random_range(0..100u32) {
-            0..4 if channel.latest.units() > 1 => {
-                let old = Amount::new(self.rng.random_range(1..channel.latest.units()));
-                drop(self.present(&voucher(channel, old)).await?);
+            0..4 if channel.latest.units() > unit => {
+                let old = Amount::new(unit * self.rng.random_range(1..channel.latest.units() / unit));
+                drop(self.present(&channel.paying(old)?).await?);
             }
             4..7 if !channel.latest.is_zero() => {
-                drop(self.present(&voucher(channel, channel.latest)).await?);
+                drop(self.present(&channel.paying(channel.latest)?).await?);
             }
             7..12 => self.look(channel).await?,
             12..16 => return self.pay_twice_at_once(channel, next, step).await,
@@ -240,7 +254,7 @@ impl Payer {
         self.pay(channel, next).await
     }
 
-    /// Two vouchers on their way at once, to two relayers: either may come first.
+    /// Two payments on their way at once, to two relayers: either may come first.
     async fn pay_twice_at_once(
         &mut self,
         channel: &mut PayingChannel,
@@ -250,22 +264,26 @@ impl Payer {
         let Some(after) = next.checked_add(step).filter(|after| *after <= channel.capacity) else {
             return self.pay(channel, next).await;
         };
-        let (low, high) = (voucher(channel, next), voucher(channel, after));
+        let (low, high) = (channel.paying(next)?, channel.paying(after)?);
         let (a, b) = (self.relayer(), self.relayer());
         let (first, second) = tokio::join!(self.present_to(&a, &low), self.present_to(&b, &high));
         drop(first?);
         if second?.is_ok() {
-            channel.latest = after;
+            channel.paid(&high.complete);
             return Ok(());
         }
         self.pay(channel, after).await
     }
 
-    /// Presents a voucher again and again until its outcome is known.
+    /// Presents a payment again and again until its outcome is known.
     async fn pay(&mut self, channel: &mut PayingChannel, amount: Amount) -> anyhow::Result<()> {
-        let voucher = voucher(channel, amount);
-        match self.fate(channel, &voucher).await? {
-            Fate::Latest(latest) => channel.latest = latest,
+        let paying = channel.paying(amount)?;
+        match self.fate(paying).await? {
+            Fate::Latest(latest) => {
+                if !channel.go_on_from(&latest) {
+                    bail!("a relayer shows a payment that was never made: {latest:?}");
+                }
+            }
             Fate::Closed => channel.done = true,
             Fate::Unresolved => {
                 self.shared.unresolved.fetch_add(1, Ordering::Relaxed);
@@ -275,12 +293,15 @@ impl Payer {
         Ok(())
     }
 
-    async fn fate(&mut self, channel: &PayingChannel, voucher: &PaymentRequest) -> anyhow::Result<Fate> {
+    async fn fate(&mut self, mut paying: Paying) -> anyhow::Result<Fate> {
         let mut pause = PAUSE_MIN;
         let mut unknown = false;
         loop {
-            let error = match self.present(voucher).await? {
-                Ok(_) => return Ok(Fate::Latest(voucher.cumulative_amount)),
+            let error = match self.present(&paying).await? {
+                Ok(_) => {
+                    let PaymentRequest { cumulative_amount, proof, .. } = paying.complete;
+                    return Ok(Fate::Latest(Latest { cumulative_amount, proof }));
+                }
                 Err(error) => error,
             };
             unknown |= error.outcome_is_unknown();
@@ -288,12 +309,13 @@ impl Payer {
                 match problem.code {
                     Code::ChannelClosing | Code::ChannelClosed => return Ok(Fate::Closed),
                     Code::StaleAmount => {
-                        let latest =
-                            problem.latest.as_ref().context("a stale amount comes with the latest")?;
-                        if !payer::is_signed_by(latest, &PublicKey::of(&channel.key), &channel.id) {
-                            bail!("a relayer shows a voucher that was never signed: {problem:?}");
-                        }
-                        return Ok(Fate::Latest(latest.cumulative_amount));
+                        let latest = problem.latest.clone();
+                        return Ok(Fate::Latest(latest.context("a stale amount comes with the latest")?));
+                    }
+                    // The relayer that was paid before has not told this one, or nobody.
+                    Code::MissingSiblings if paying.sent != paying.complete => {
+                        paying.complete();
+                        continue;
                     }
                     code if code.status() < 500 && code != Code::RateLimited => {
                         bail!("a payer that pays in order is told {problem:?}");
@@ -313,7 +335,7 @@ impl Payer {
     }
 
     /// Asks for the close until a relayer takes the request, and pays on until the channel says no.
-    async fn close(&mut self, channel: &mut PayingChannel, step_max: u64) -> anyhow::Result<()> {
+    async fn close(&mut self, channel: &mut PayingChannel, step_max: u32) -> anyhow::Result<()> {
         let request = payer::close_request(&channel.key, &channel.id, Party::Payer);
         let mut pause = PAUSE_MIN;
         while !self.shared.is_over() {
@@ -347,23 +369,20 @@ impl Payer {
         Ok(())
     }
 
-    async fn present(
-        &mut self,
-        voucher: &PaymentRequest,
-    ) -> anyhow::Result<Result<PaymentAnswer, RelayerError>> {
+    async fn present(&mut self, paying: &Paying) -> anyhow::Result<Result<PaymentAnswer, RelayerError>> {
         let relayer = self.relayer();
-        self.present_to(&relayer, voucher).await
+        self.present_to(&relayer, paying).await
     }
 
-    /// Sends a voucher, and writes down that it was sent and what came of it.
+    /// Sends a payment, and writes down that it was sent, with all of its proof, and what came of it.
     async fn present_to(
         &self,
         relayer: &RelayerClient,
-        voucher: &PaymentRequest,
+        paying: &Paying,
     ) -> anyhow::Result<Result<PaymentAnswer, RelayerError>> {
-        let attempt = self.ledger.sent(voucher, relayer.url())?;
-        let answer = relayer.pay(voucher).await;
-        self.ledger.told(attempt, voucher, &answer, relayer.url())?;
+        let attempt = self.ledger.sent(&paying.complete, relayer.url())?;
+        let answer = relayer.pay(&paying.sent).await;
+        self.ledger.told(attempt, &paying.complete, &answer, relayer.url())?;
         let count = match &answer {
             Ok(_) => &self.shared.acknowledged,
             Err(error) if error.outcome_is_unknown() => &self.shared.unknown,
@@ -384,10 +403,6 @@ impl Payer {
         tokio::time::sleep(pause + jitter).await;
         (pause * 2).min(PAUSE_MAX)
     }
-}
-
-fn voucher(channel: &PayingChannel, amount: Amount) -> PaymentRequest {
-    payer::voucher(&channel.key, channel.id, amount, 0)
 }
 
 /// The ids of channels.

@@ -14,6 +14,7 @@ use crate::output::Printer;
 const EXAMPLES: &str = "\
 Examples:
   millrace channel open --key payer.key --payee PAYEE --capacity 1000 --expires-in 30d
+  millrace channel open --key payer.key --payee PAYEE --capacity 1000 --scheme paytree --state channel.state
   millrace channel show CHANNEL
   millrace channel show CHANNEL --from issuer
   millrace channel list --payee PAYEE --limit 50

@@ -21,12 +21,14 @@ use crate::load::report::{Report, Summary};
 use crate::load::schedule::Until;
 use crate::load::{LoadOptions, Progress};
 use crate::output::{Printer, figures, grouped, micros};
+use crate::payer::Scheme;
 
 const EXAMPLES: &str = "\
 Examples:
   millrace load --payee PAYEE --duration 30s       64 payments in flight
   millrace load --payee PAYEE --rate 2000          2000 a second, come what may
   millrace load --payee PAYEE --transport stream   over WebSocket connections
+  millrace load --payee PAYEE --scheme payword,paytree   half of the payers in each
   millrace load --payee PAYEE --payments 100000 --ledger run.ndjson
   millrace audit --ledger run.ndjson               was all of it recorded?
 
@@ -78,7 +80,13 @@ pub(crate) struct LoadArgs {
     /// What each payment adds, in atomic units.
     #[arg(long, value_name = "UNITS", default_value = "1")]
     step: Amount,
-    /// Deposit of each channel, in atomic units.
+    /// How payers pay: a scheme, or several separated by commas, which they take by turns.
+    #[arg(long, value_name = "SCHEME", value_enum, value_delimiter = ',', default_value = "ed25519")]
+    scheme: Vec<Scheme>,
+    /// Payments that the chain or tree of a new channel has room for; a tree takes up to 128 bytes of memory for each.
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..1_048_576))]
+    units: u32,
+    /// Deposit of each channel, in atomic units; of a chain or tree no more than it has room for.
     #[arg(long, value_name = "UNITS", default_value = "100000000")]
     capacity: Amount,
     /// How long new channels last.
@@ -90,7 +98,7 @@ pub(crate) struct LoadArgs {
     /// Append a line of JSON for every voucher that is sent, and one for what became of it.
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
-    /// Keep the payers' keys and channels here, and go on with those of an earlier load. Without it the keys are gone
+    /// Keep the payers' keys, channels and state files here, and go on with those of an earlier load. Without it the keys are gone
     /// when the load ends, and the channels are left to be settled.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -119,6 +127,9 @@ pub(crate) async fn run(args: LoadArgs, printer: &Printer) -> anyhow::Result<Exi
         asset: args.asset.clone(),
         capacity: args.capacity,
         expires_in_s: args.expires_in.as_secs(),
+        schemes: args.scheme.clone(),
+        unit: args.step,
+        units: args.units,
         dir: args.dir.clone(),
     };
     let issuer = args.issuer.client()?;
@@ -145,7 +156,7 @@ pub(crate) async fn run(args: LoadArgs, printer: &Printer) -> anyhow::Result<Exi
     if let Until::Payments(payments) = until
         && summary.acknowledged < payments
     {
-        printer.note("fewer payments than asked for: see the outcomes above, and --capacity");
+        printer.note("fewer payments than asked for: see the outcomes above, --capacity and --units");
     }
     Ok(if summary.acknowledged > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

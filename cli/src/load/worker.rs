@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::amount::Amount;
-use common::ids::PublicKey;
 use common::problem::Code;
-use common::wire::{Outcome, PaymentAnswer, PaymentRequest};
+use common::wire::{Latest, Outcome, PaymentAnswer};
 
 use super::Shared;
 use super::payers::PayingChannel;
 use super::report::Report;
 use crate::client::{RelayerClient, RelayerError};
 use crate::ledger::LedgerError;
-use crate::payer;
+use crate::payer::Paying;
 
 /// First pause before the same voucher is sent again; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -33,8 +31,10 @@ pub(super) struct Worker {
 enum Next {
     /// Send the same one again, after a pause at least this long.
     Again(Duration),
-    /// Go on from the latest amount that the relayer showed to be ours.
-    GoOnFrom(Amount),
+    /// Send the same one again, with all of its proof.
+    Complete,
+    /// Go on from what the relayer calls the latest payment, if it is ours.
+    GoOnFrom(Box<Latest>),
     /// The channel takes no more payments.
     ChannelIsDone,
 }
@@ -75,17 +75,20 @@ impl Worker {
         None
     }
 
-    /// Signs one payment and sends it until its outcome is known.
+    /// Makes one payment and sends it until its outcome is known.
     async fn pay(&mut self, i: usize, due: Instant) -> Result<(), LedgerError> {
-        let channel = &self.channels[i];
-        let Some(amount) = channel.latest.checked_add(self.shared.step) else { return Ok(()) };
-        let voucher = payer::voucher(&channel.key, channel.id, amount, 0);
+        let channel = &mut self.channels[i];
+        let amount = channel.latest.checked_add(self.shared.step);
+        let Some(mut paying) = amount.and_then(|amount| channel.paying(amount).ok()) else {
+            channel.done = true;
+            return Ok(());
+        };
         let (mut pause, mut noted, mut give_up_at) = (PAUSE_MIN, false, None);
         for attempt in 1usize.. {
             let relayer = self.next_relayer();
-            let error = match self.present(&voucher, &relayer).await? {
+            let error = match self.present(&paying, &relayer).await? {
                 Ok(answer) => {
-                    self.acknowledged(i, &voucher, answer.outcome, due);
+                    self.acknowledged(i, &paying, answer.outcome, due);
                     return Ok(());
                 }
                 Err(error) => error,
@@ -96,7 +99,7 @@ impl Worker {
                 // A relayer is away, and a neighbour of it has not been asked yet.
                 continue;
             }
-            match next(&error, &self.channels[i]) {
+            match next(&error, &paying) {
                 Next::Again(at_least) => {
                     // Patience counts from the end of the load: until then a voucher is worth any number of attempts.
                     if self.shared.cancel.is_cancelled() || self.shared.schedule.is_over() {
@@ -109,8 +112,10 @@ impl Worker {
                     tokio::time::sleep(pause.max(at_least)).await;
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
+                Next::Complete => paying.complete(),
                 Next::GoOnFrom(latest) => {
-                    self.channels[i].latest = latest;
+                    let channel = &mut self.channels[i];
+                    channel.done = !channel.go_on_from(&latest);
                     return Ok(());
                 }
                 Next::ChannelIsDone => {
@@ -123,28 +128,28 @@ impl Worker {
         Ok(())
     }
 
-    /// Sends a voucher, and writes down that it was sent and what came of it.
+    /// Sends a payment, and writes down that it was sent, with all of its proof, and what came of it.
     async fn present(
         &self,
-        voucher: &PaymentRequest,
+        paying: &Paying,
         relayer: &RelayerClient,
     ) -> Result<Result<PaymentAnswer, RelayerError>, LedgerError> {
         let Some(ledger) = &self.shared.ledger else {
-            return Ok(relayer.pay(voucher).await);
+            return Ok(relayer.pay(&paying.sent).await);
         };
-        let attempt = ledger.sent(voucher, relayer.url())?;
-        let answer = relayer.pay(voucher).await;
-        ledger.told(attempt, voucher, &answer, relayer.url())?;
+        let attempt = ledger.sent(&paying.complete, relayer.url())?;
+        let answer = relayer.pay(&paying.sent).await;
+        ledger.told(attempt, &paying.complete, &answer, relayer.url())?;
         Ok(answer)
     }
 
-    fn acknowledged(&mut self, i: usize, voucher: &PaymentRequest, outcome: Outcome, due: Instant) {
+    fn acknowledged(&mut self, i: usize, paying: &Paying, outcome: Outcome, due: Instant) {
         let latency = due.elapsed();
         let name = match outcome {
             Outcome::Accepted => "accepted",
             Outcome::Duplicate => "duplicate",
         };
-        self.channels[i].latest = voucher.cumulative_amount;
+        self.channels[i].paid(&paying.complete);
         self.report.acknowledge(name, self.shared.step, latency);
         self.shared.progress.count();
     }
@@ -155,15 +160,15 @@ impl Worker {
     }
 }
 
-fn next(error: &RelayerError, channel: &PayingChannel) -> Next {
+fn next(error: &RelayerError, paying: &Paying) -> Next {
     let RelayerError::Refused(problem) = error else {
         return Next::Again(Duration::ZERO);
     };
-    if let (Code::StaleAmount, Some(latest)) = (problem.code, &problem.latest) {
-        let ours = payer::is_signed_by(latest, &PublicKey::of(&channel.key), &channel.id);
-        return if ours { Next::GoOnFrom(latest.cumulative_amount) } else { Next::ChannelIsDone };
+    if let (Code::StaleAmount | Code::StepTooLarge, Some(latest)) = (problem.code, &problem.latest) {
+        return Next::GoOnFrom(Box::new(latest.clone()));
     }
     match problem.code {
+        Code::MissingSiblings if paying.sent != paying.complete => Next::Complete,
         Code::OutcomeUnknown
         | Code::Internal
         | Code::RateLimited

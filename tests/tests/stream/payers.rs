@@ -21,7 +21,7 @@ async fn channel(rig: &Rig) -> (Channel, PayingChannel) {
     let payer = Payer::register_as(&rig.issuer.url(), key.clone()).await;
     let channel = payer.channel(rig.payee()).capacity(1_000_000).open().await;
     let (id, capacity) = (channel.id(), Amount::new(1_000_000));
-    (channel, PayingChannel { id, key, capacity, latest: Amount::ZERO, done: false })
+    (channel, PayingChannel::of_key(id, key, capacity))
 }
 
 #[tokio::test]

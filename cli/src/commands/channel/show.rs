@@ -9,7 +9,7 @@ use common::ids::ChannelId;
 use common::wire::{IssuerChannel, Receipt, RelayerChannel};
 
 use crate::args::{IssuerArgs, RelayerArgs};
-use crate::output::{Printer, fields, or_dash, yes_no};
+use crate::output::{self, Printer, fields, or_dash, yes_no};
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
@@ -55,6 +55,7 @@ fn of_relayer(channel: &RelayerChannel) -> String {
         ("channel", channel.channel_id.to_string()),
         ("status", format!("{:?}", channel.status).to_lowercase()),
         ("latest amount", or_dash(latest)),
+        ("proof", or_dash(channel.latest.as_ref().map(|latest| output::proof(&latest.proof)))),
         ("capacity", channel.capacity.to_string()),
         ("close requested", yes_no(channel.close_requested)),
     ];
@@ -77,7 +78,7 @@ fn of_issuer(channel: &IssuerChannel) -> String {
 }
 
 fn of_terms(terms: &Terms) -> Vec<(&'static str, String)> {
-    let mut rows = vec![("payer", terms.payer.to_string())];
+    let mut rows = vec![("scheme", output::scheme(&terms.scheme)), ("payer", terms.payer.to_string())];
     if terms.payer_authorizer != terms.payer {
         rows.push(("payer authorizer", terms.payer_authorizer.to_string()));
     }

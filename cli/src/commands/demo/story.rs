@@ -10,6 +10,7 @@ use common::amount::Amount;
 use common::channel::Status;
 use common::config::RedisConfig;
 use common::ids::ChannelId;
+use common::scheme::STEPS_MAX;
 use common::store::Store;
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -28,6 +29,7 @@ use crate::load::report::{Report, Summary};
 use crate::load::schedule::Until;
 use crate::load::{LoadOptions, Progress};
 use crate::output::{Printer, figures, grouped, micros};
+use crate::payer::Scheme;
 use crate::stack::Stack;
 use crate::stack::process::Process;
 
@@ -142,9 +144,17 @@ impl Story<'_> {
             asset: "usd".to_owned(),
             capacity: capacity.context("--payments times --step is more than a channel can hold")?,
             expires_in_s: 86_400,
+            schemes: Scheme::ALL.to_vec(),
+            unit: self.args.step,
+            // As on any one channel, as far as a tree has room.
+            units: u32::try_from(self.args.payments).unwrap_or(u32::MAX).min(STEPS_MAX - 1),
             dir: None,
         };
-        self.say(format_args!("{} payers lock a deposit each and open a channel …", self.args.payers));
+        let names = Scheme::ALL.map(Scheme::name).join(", ");
+        self.say(format_args!(
+            "{} payers lock a deposit each and open a channel, by turns {names} …",
+            self.args.payers
+        ));
         let first = relayers.first().context("no relayers")?;
         let opened = AtomicU64::new(0);
         let bar = self.printer.progress("channels", self.args.payers);

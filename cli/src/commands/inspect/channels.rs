@@ -13,7 +13,7 @@ use common::wire::{Latest, Receipt};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
-use crate::output::{Printer, fields, or_dash, table, yes_no};
+use crate::output::{self, Printer, fields, or_dash, table, yes_no};
 
 /// Channels that are read at once.
 const IN_FLIGHT: usize = 32;
@@ -141,7 +141,9 @@ pub(super) async fn one(store: &Store, id: &ChannelId, printer: &Printer) -> any
             ("channel", channel.channel_id.to_string()),
             ("partition", format!("{:02}", channel.partition)),
             ("status", format!("{:?}", channel.status).to_lowercase()),
+            ("scheme", output::scheme(&channel.terms.scheme)),
             ("amount", channel.amount.to_string()),
+            ("proof", or_dash(channel.latest.as_ref().map(|latest| output::proof(&latest.proof)))),
             ("capacity", channel.capacity.to_string()),
             ("settled before", channel.settled_before.to_string()),
             ("payer", channel.terms.payer.to_string()),
