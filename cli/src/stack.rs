@@ -19,6 +19,8 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 
+pub use plan::PAYEE_KEY;
+
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};

@@ -12,14 +12,16 @@ use anyhow::{Context as _, ensure};
 use axum::routing::post as post_route;
 use axum::{Json, Router};
 use cli::load::payers::PayingChannel;
+use cli::payer::{Means, Scheme};
 use cli::stack::child::Supervised;
 use cli::stack::free_port;
 use cli::stack::process::wait_until_ready;
 use common::amount::Amount;
-use common::ids::ChannelId;
+use common::ids::{ChannelId, Hash};
 use common::message;
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::client::{Connection, Exchange, Queue, Run, closed_loop};
 use crate::machine::{Machine, cpu_of, cpu_of_this_thread};
@@ -37,6 +39,9 @@ const ECHO_PATH: &str = "/v1/payments";
 
 /// Different requests that each connection sends to the echo server, in turn.
 const ECHO_REQUESTS: u64 = 16;
+
+/// Units of the made-up commitments: a tree as deep as the row's.
+const ECHO_UNITS: u32 = 65_535;
 
 /// The strict check of a voucher's signature by the library itself, with the key decoded before.
 pub(crate) struct VerifyLoop {
@@ -72,6 +77,35 @@ impl VerifyLoop {
     }
 }
 
+/// The hashes of a scheme, and nothing around them.
+pub(crate) struct HashLoop {
+    hashes: u64,
+    bytes: usize,
+}
+
+impl HashLoop {
+    /// A payment takes so many hashes, on average, of so many bytes.
+    pub(crate) fn new(hashes: u64, bytes: usize) -> Self {
+        HashLoop { hashes, bytes }
+    }
+
+    /// CPU of the hashes of one payment, in us, over so many payments on the server's core.
+    ///
+    /// # Errors
+    /// The thread cannot be pinned.
+    pub(crate) fn measure(&self, machine: &Machine, payments: u64) -> anyhow::Result<f64> {
+        machine.beside_server(|| {
+            let mut data = vec![7; self.bytes];
+            let before = cpu_of_this_thread()?;
+            for _ in 0..payments * self.hashes {
+                let hash = Sha256::digest(black_box(&data));
+                data[..hash.len()].copy_from_slice(&hash);
+            }
+            Ok(micros_each(cpu_of_this_thread()? - before, payments))
+        })
+    }
+}
+
 /// As a payment is sent: texts, which nobody looks into.
 #[derive(Debug, Deserialize)]
 struct EchoRequest {
@@ -79,8 +113,32 @@ struct EchoRequest {
     cumulative_amount: String,
     #[serde(default, rename = "expires_at")]
     _expires_at: i64,
-    #[serde(rename = "signature")]
+    #[serde(default, rename = "signature")]
     _signature: String,
+    #[serde(default, rename = "proof")]
+    _proof: EchoProof,
+}
+
+/// As a proof is sent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum EchoProof {
+    #[default]
+    None,
+    Payword {
+        #[serde(rename = "k")]
+        _k: u32,
+        #[serde(rename = "token")]
+        _token: String,
+    },
+    Paytree {
+        #[serde(rename = "index")]
+        _index: u32,
+        #[serde(rename = "secret")]
+        _secret: String,
+        #[serde(rename = "siblings")]
+        _siblings: Vec<String>,
+    },
 }
 
 /// As a payment is answered.
@@ -128,6 +186,20 @@ impl EchoServer {
         dir: &Path,
         connections: usize,
     ) -> anyhow::Result<EchoServer> {
+        Self::start_for(machine, dir, connections, Scheme::Ed25519, false).await
+    }
+
+    /// [`EchoServer::start`], sent payments of this scheme, with all of their proofs or compressed.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub(crate) async fn start_for(
+        machine: &Machine,
+        dir: &Path,
+        connections: usize,
+        scheme: Scheme,
+        complete: bool,
+    ) -> anyhow::Result<EchoServer> {
         let port = free_port().context("no free port")?;
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let mut command = Command::new(program);
@@ -140,8 +212,9 @@ impl EchoServer {
             || async { Connection::open(address).await.map(drop).map_err(|error| format!("{error:#}")) };
         wait_until_ready(&mut child, READY_DEADLINE, listens).await?;
         let connected = Connection::open_many(&[address], connections).await?;
-        let mut payers =
-            Payers::share_out((0..connections).map(|_| made_up_channel()).collect(), connections);
+        let channels =
+            (0..connections).map(|_| made_up_channel(scheme)).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut payers = Payers::share_out(channels, connections, complete);
         payers.prepare(machine, Form::Single, ECHO_REQUESTS * u64::try_from(connections)?)?;
         let requests = payers.queues.into_iter().map(Vec::from).collect();
         Ok(EchoServer { child, connections: connected, requests })
@@ -166,6 +239,9 @@ impl EchoServer {
     }
 }
 
-fn made_up_channel() -> PayingChannel {
-    PayingChannel::of_key(ChannelId(rand::random()), cli::payer::new_key(), Amount::MAX)
+fn made_up_channel(scheme: Scheme) -> anyhow::Result<PayingChannel> {
+    let key = cli::payer::new_key();
+    let purse = scheme.purse(Hash(rand::random()), Amount::new(1), ECHO_UNITS)?;
+    let means = purse.map_or_else(|| Means::Key(key.clone()), |purse| Means::Purse(Arc::new(purse)));
+    Ok(PayingChannel::new(ChannelId(rand::random()), key, means, Amount::MAX))
 }

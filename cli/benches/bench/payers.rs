@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use cli::load::payers::PayingChannel;
-use cli::payer;
 use common::amount::Amount;
 use common::wire::{BatchResult, Outcome, PaymentAnswer, PaymentRequest};
 
@@ -47,6 +46,8 @@ impl Form {
 struct Lane {
     channels: Vec<PayingChannel>,
     signed: u64,
+    /// Proofs are shown whole.
+    complete: bool,
 }
 
 /// All payers, and what their connections are to send.
@@ -57,10 +58,11 @@ pub(crate) struct Payers {
 }
 
 impl Payers {
-    /// Shares `channels` out over so many connections. There must be at least one for each.
-    pub(crate) fn share_out(channels: Vec<PayingChannel>, connections: usize) -> Payers {
+    /// Shares `channels` out over so many connections. There must be at least one for each. `complete`: each payment
+    /// shows all of its proof, also what a relayer knows from the one before.
+    pub(crate) fn share_out(channels: Vec<PayingChannel>, connections: usize, complete: bool) -> Payers {
         let mut lanes: Vec<Lane> =
-            (0..connections).map(|_| Lane { channels: Vec::new(), signed: 0 }).collect();
+            (0..connections).map(|_| Lane { channels: Vec::new(), signed: 0, complete }).collect();
         for (i, channel) in channels.into_iter().enumerate() {
             lanes[i % connections].channels.push(channel);
         }
@@ -145,9 +147,15 @@ impl Lane {
     fn sign(&mut self) -> PaymentRequest {
         let (turn, round) = self.turn(self.signed);
         self.signed += 1;
-        let channel = &self.channels[turn];
+        let channel = &mut self.channels[turn];
         let amount = Amount::new(channel.latest.units() + (round + 1) * STEP);
-        payer::voucher(&channel.key, channel.id, amount, 0)
+        let paying = channel.paying(amount).expect("commitments are larger than any run");
+        if self.complete {
+            return paying.complete;
+        }
+        // What is prepared is sent in this order: each payment follows the one before.
+        channel.proof = Some(paying.complete.proof);
+        paying.sent
     }
 
     /// Which channel makes the `n`th payment, and how many it has made before.
@@ -163,6 +171,8 @@ impl Lane {
         let paid = self.channels.into_iter().enumerate().map(|(i, mut channel)| {
             let made = rounds + u64::from(i < next);
             channel.latest = Amount::new(channel.latest.units() + made * STEP);
+            // What was prepared and not sent proves nothing.
+            channel.proof = None;
             channel
         });
         paid.collect()

@@ -6,6 +6,7 @@ mod latency;
 mod memory;
 mod redis;
 mod scaling;
+mod schemes;
 mod settler;
 mod single;
 
@@ -45,6 +46,8 @@ pub(crate) enum Row {
     Memory,
     /// One, two and four relayers.
     Scaling,
+    /// Payments that cost hashes, and receipts for payments: CPU of the relayer.
+    Schemes,
     /// A settler: a backlog worked off, channels closed.
     Settler,
 }
@@ -67,6 +70,7 @@ impl Row {
             Row::Latency => latency::run(bench).await,
             Row::Memory => memory::run(bench).await,
             Row::Scaling => scaling::run(bench).await,
+            Row::Schemes => schemes::run(bench).await,
             Row::Settler => settler::run(bench).await,
         }
     }

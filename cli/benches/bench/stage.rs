@@ -22,6 +22,8 @@ use common::ids::ChannelId;
 use common::store::Store;
 use common::store::diagnose::Probe;
 use service::issuer_client::{IssuerClient, IssuerClientConfig};
+use cli::payer::Scheme;
+use cli::stack::PAYEE_KEY;
 use tempfile::TempDir;
 
 use crate::client::{Connection, Queue, Run, closed_loop};
@@ -65,6 +67,14 @@ pub(crate) struct StageOptions {
     pub(crate) redis: RedisOptions,
     /// Further config of the relayers.
     pub(crate) relayer: Vec<(&'static str, &'static str)>,
+    /// How the channels pay.
+    pub(crate) scheme: Scheme,
+    /// Units that each channel's commitment has, where its scheme has one.
+    pub(crate) units: u32,
+    /// True: each payment shows all of its proof, also what the relayer knows already.
+    pub(crate) complete: bool,
+    /// True: the relayers sign a receipt for each payment, with the payee's key.
+    pub(crate) receipts: bool,
 }
 
 impl Default for StageOptions {
@@ -75,6 +85,10 @@ impl Default for StageOptions {
             channels: 0,
             redis: redis(AppendFsync::EverySec),
             relayer: Vec::new(),
+            scheme: Scheme::Ed25519,
+            units: 0,
+            complete: false,
+            receipts: false,
         }
     }
 }
@@ -92,6 +106,7 @@ pub(crate) struct Stage {
     pub(crate) stack: Stack,
     issuer: IssuerClient,
     dir: TempDir,
+    complete: bool,
 }
 
 impl Stage {
@@ -115,6 +130,11 @@ impl Stage {
             .chain(&options.relayer)
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
+        if options.receipts {
+            let key = format!("file:{}", dir.path().join(PAYEE_KEY).display());
+            let settings = [("receipts.enabled", "true".to_owned()), ("receipts.signing_key", key)];
+            stack_options.config.relayer.extend(settings.map(|(name, value)| (name.to_owned(), value)));
+        }
         let mut stack = Stack::start(stack_options).await.context("the stack did not start")?;
         let cores = machine.cores().iter().cycle();
         for (relayer, core) in stack.relayers.iter_mut().zip(cores) {
@@ -125,21 +145,27 @@ impl Stage {
         }
         let config = IssuerClientConfig { url: stack.issuer_url(), ..IssuerClientConfig::default() };
         let issuer = IssuerClient::new(&config)?;
-        let stage = Stage { stack, issuer, dir };
-        let channels = stage.open(options.channels).await.context("cannot open channels")?;
+        let stage = Stage { stack, issuer, dir, complete: options.complete };
+        let channels = stage.open(options.channels, options.scheme, options.units).await;
+        let channels = channels.context("cannot open channels")?;
         Ok((stage, channels))
     }
 
-    async fn open(&self, channels: usize) -> anyhow::Result<Vec<PayingChannel>> {
+    async fn open(
+        &self,
+        channels: usize,
+        scheme: Scheme,
+        units: u32,
+    ) -> anyhow::Result<Vec<PayingChannel>> {
         let wanted = ChannelOptions {
             payers: channels,
             payee: self.stack.payee(),
             asset: "usd".to_owned(),
             capacity: CAPACITY,
             expires_in_s: EXPIRES_IN_S,
-            schemes: Vec::new(),
+            schemes: vec![scheme],
             unit: Amount::new(1),
-            units: 0,
+            units,
             dir: None,
         };
         let relayer = RelayerClient::new(&self.stack.relayer_url(0))?;
@@ -324,7 +350,7 @@ impl Scene {
                 connection.upgrade().await?;
             }
         }
-        let payers = Payers::share_out(channels, connections);
+        let payers = Payers::share_out(channels, connections, stage.complete);
         let mut scene = Scene { stage, payers, connections: connected, form };
         scene.pay(machine, warm_up).await.context("warming up")?;
         Ok(scene)

@@ -170,7 +170,8 @@ impl Plan {
 }
 
 const ISSUER_KEY: &str = "issuer.key";
-const PAYEE_KEY: &str = "payee.key";
+/// File of the payee's key, in the directory of a stack.
+pub const PAYEE_KEY: &str = "payee.key";
 
 /// The port `base + offset + i * step`.
 pub(super) fn nth(base: u16, offset: u16, i: usize, step: u16) -> Result<u16, StackError> {
