@@ -12,6 +12,8 @@ use cli::audit::audit;
 use cli::audit::gather::{self, InLedger};
 use cli::client::RelayerClient;
 use cli::load::payers::{ChannelOptions, PayingChannel, ready};
+use cli::payer::Scheme;
+use cli::stack::PAYEE_KEY;
 use cli::stack::process::Binary;
 use cli::stack::redis::{AppendFsync, RedisOptions};
 use cli::stack::{Stack, StackOptions};
@@ -22,8 +24,6 @@ use common::ids::ChannelId;
 use common::store::Store;
 use common::store::diagnose::Probe;
 use service::issuer_client::{IssuerClient, IssuerClientConfig};
-use cli::payer::Scheme;
-use cli::stack::PAYEE_KEY;
 use tempfile::TempDir;
 
 use crate::client::{Connection, Queue, Run, closed_loop};
@@ -151,12 +151,7 @@ impl Stage {
         Ok((stage, channels))
     }
 
-    async fn open(
-        &self,
-        channels: usize,
-        scheme: Scheme,
-        units: u32,
-    ) -> anyhow::Result<Vec<PayingChannel>> {
+    async fn open(&self, channels: usize, scheme: Scheme, units: u32) -> anyhow::Result<Vec<PayingChannel>> {
         let wanted = ChannelOptions {
             payers: channels,
             payee: self.stack.payee(),

@@ -68,8 +68,7 @@ async fn measure(bench: &Bench, effort: Effort, case: &Case) -> anyhow::Result<V
     let options =
         StageOptions { channels: CONNECTIONS, scheme, units: UNITS, complete, ..StageOptions::default() };
     let mut scene = Scene::set(machine, options, CONNECTIONS, Form::Single).await?;
-    let mut echo =
-        EchoServer::start_for(machine, scene.stage.dir(), CONNECTIONS, scheme, complete).await?;
+    let mut echo = EchoServer::start_for(machine, scene.stage.dir(), CONNECTIONS, scheme, complete).await?;
     let (mut beside, mut rates, mut bytes, mut redis) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..effort.rounds {
         let hashes_us = case.hashes.measure(machine, effort.hashed)?;
@@ -113,5 +112,10 @@ async fn receipts(bench: &Bench, effort: Effort) -> anyhow::Result<Vec<Figure>> 
         beside.push((micros_each(paid.relayer_cpu, paid.run.payments), without.median));
     }
     with.end().await?;
-    Ok(vec![Figure::beside("relayer CPU, with receipts".to_owned(), "us/payment", "without receipts", &beside)])
+    Ok(vec![Figure::beside(
+        "relayer CPU, with receipts".to_owned(),
+        "us/payment",
+        "without receipts",
+        &beside,
+    )])
 }
