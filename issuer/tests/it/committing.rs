@@ -143,7 +143,7 @@ async fn the_longest_chain_is_settled_from_its_root() {
     let started = std::time::Instant::now();
     let close = Settlement::of(id, all * UNIT).close().redeeming(Some(proof(&purse, all)), &payee);
     let (status, body) = bank.settle_raw(&id, &close).await;
-    println!("{all} steps of a chain were settled in {} ms", started.elapsed().as_millis());
+    eprintln!("{all} steps of a chain were settled in {} ms", started.elapsed().as_millis());
     assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
     assert_eq!(bank.settle_raw(&id, &close).await, (status, body), "a repeat, byte for byte");
     assert_eq!(bank.client.settle(&id, &partial).await.expect("the first receipt"), receipt);

@@ -34,8 +34,8 @@ async fn a_payment_of_the_largest_tree_shows_one_sibling_on_average_after_the_on
     let figures = [&complete[1..], &short[..]]
         .map(|payments| (mean_hundredths(payments, siblings), mean_hundredths(payments, bytes) / 100));
     let [(all, plain_bytes), (few, compressed_bytes)] = figures;
-    println!("complete: {all} hundredths of a sibling, {plain_bytes} bytes of JSON a payment");
-    println!("compressed: {few} hundredths of a sibling, {compressed_bytes} bytes of JSON a payment");
+    eprintln!("complete: {all} hundredths of a sibling, {plain_bytes} bytes of JSON a payment");
+    eprintln!("compressed: {few} hundredths of a sibling, {compressed_bytes} bytes of JSON a payment");
     assert_eq!(all, 2_000, "the whole path");
     // Half of the payments need none, a quarter one, an eighth two; and one in this range parts at the very top.
     assert!(few <= 200, "{few} hundredths of a sibling");
@@ -92,7 +92,7 @@ async fn redis_holds_no_more_after_a_thousand_payments_than_after_a_few() {
         let state = rig.stored(&channel).await.state.proof.len();
         pay(&mut stream, &channel, 21, 1_020).await;
         let many = weight_once_read(&rig).await;
-        println!("{scheme:?}: {state} bytes of proof, {few} bytes after 20 payments, {many} after 1020");
+        eprintln!("{scheme:?}: {state} bytes of proof, {few} bytes after 20 payments, {many} after 1020");
         assert_eq!(rig.stored(&channel).await.state.proof.len(), state, "one proof, always as long");
         // Some of it is nodes that a stream keeps for what comes next.
         assert!(many < few + 16_384, "{scheme:?}: {few} bytes grew to {many}");
