@@ -8,8 +8,13 @@ mod ed25519;
 pub mod paytree;
 pub mod payword;
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::amount::Amount;
 use crate::channel::{CheckedTerms, InvalidTerms};
@@ -88,7 +93,7 @@ macro_rules! schemes {
                 /// The payer authorizer's signature of [`crate::message::voucher`].
                 signature: Signature,
             },
-            $($(#[$doc])* $name($module::Proof),)*
+            $($(#[$doc])* #[serde(deserialize_with = "from_object")] $name($module::Proof),)*
         }
 
         impl SchemeKind {
@@ -192,6 +197,23 @@ schemes! {
     Payword = payword;
     /// Leaves of a Merkle tree.
     Paytree = paytree;
+}
+
+/// Reads an object of named fields. Serde would also take an array of the values in the order of the fields.
+fn from_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Object<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+    deserializer.deserialize_map(Object(PhantomData))
 }
 
 /// A unit is worth something, and all of them together are an amount.

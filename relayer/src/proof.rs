@@ -30,16 +30,9 @@ impl Acceptor {
         let known = known.as_ref().map(|known| known.proof());
         let settled = channel.settled.as_ref().map(|(_, proof)| proof);
         let voucher = match self.verify(channel, payment, known.or(settled)) {
-            // The channel may have gone on at other relayers.
-            Err(Unproven::StepTooLarge { .. } | Unproven::MissingSiblings { .. })
-                if channel.is_in_store() =>
-            {
+            // The channel may have gone on at other relayers, also if none had taken a payment when it was looked up.
+            Err(Unproven::StepTooLarge { .. } | Unproven::MissingSiblings { .. }) => {
                 self.prove_from_store(channel, payment).await?
-            }
-            Err(unproven @ (Unproven::StepTooLarge { .. } | Unproven::MissingSiblings { .. })) => {
-                let latest = channel.settled.clone();
-                let latest = latest.map(|(cumulative_amount, proof)| Latest { cumulative_amount, proof });
-                return Err(Refusal::OutOfReach { unproven, latest });
             }
             proven => proven?,
         };
@@ -57,14 +50,25 @@ impl Acceptor {
             self.health.store_failed(&error, "reading a channel");
             Refusal::before_accept(error)
         })?;
-        let gone = || StoreError::Unavailable { detail: format!("channel {id} is gone") };
-        let stored = stored.ok_or_else(gone)?;
-        let latest = stored.state.proof(channel.terms.terms().scheme);
-        match self.verify(channel, payment, latest.as_ref()) {
+        let latest = match stored {
+            Some(stored) => {
+                channel.seen_in_store();
+                let proof = stored.state.proof(channel.terms.terms().scheme);
+                proof.map(|proof| Latest { cumulative_amount: stored.state.amount, proof })
+            }
+            None if channel.is_in_store() => {
+                let detail = format!("channel {id} is gone");
+                return Err(Refusal::Store(StoreError::Unavailable { detail }));
+            }
+            None => {
+                let settled = channel.settled.clone();
+                settled.map(|(cumulative_amount, proof)| Latest { cumulative_amount, proof })
+            }
+        };
+        let known = latest.as_ref().map(|latest| &latest.proof);
+        match self.verify(channel, payment, known) {
             Err(unproven @ (Unproven::StepTooLarge { .. } | Unproven::MissingSiblings { .. })) => {
-                let is_stale = latest.as_ref().is_some_and(|latest| is_below(&payment.proof, latest));
-                let cumulative_amount = stored.state.amount;
-                let latest = latest.map(|proof| Latest { cumulative_amount, proof });
+                let is_stale = known.is_some_and(|known| is_below(&payment.proof, known));
                 // Too far below to be worth checking: it would not be taken if it held.
                 Err(if is_stale { Refusal::Stale(latest) } else { Refusal::OutOfReach { unproven, latest } })
             }

@@ -2,6 +2,7 @@
 
 use common::amount::Amount;
 use common::channel::{CheckedTerms, SchemeKind, Terms};
+use common::client::Purse;
 use common::ids::{ChannelId, PublicKey, Signature};
 use common::message;
 use common::store::{Store, StoreError};
@@ -16,6 +17,7 @@ pub const FAR_FUTURE_S: i64 = 4_102_444_800;
 pub struct TestChannel {
     terms: CheckedTerms,
     authorizer: SigningKey,
+    purse: Option<Purse>,
 }
 
 impl TestChannel {
@@ -24,7 +26,12 @@ impl TestChannel {
         Self::in_scheme(SchemeKind::Ed25519, capacity)
     }
 
-    /// A channel in another payment scheme.
+    /// A channel whose payments are taken from `purse`.
+    pub fn paid_from(purse: Purse, capacity: u64) -> Self {
+        TestChannel { purse: Some(purse.clone()), ..Self::in_scheme(purse.scheme(), capacity) }
+    }
+
+    /// A channel in another payment scheme, which cannot pay.
     pub fn in_scheme(scheme: SchemeKind, capacity: u64) -> Self {
         let key = || SigningKey::from_bytes(&rand::random());
         let authorizer = key();
@@ -39,7 +46,7 @@ impl TestChannel {
             salt: rand::random(),
             scheme,
         };
-        TestChannel { terms: terms.check().expect("fresh keys make usable terms"), authorizer }
+        TestChannel { terms: terms.check().expect("fresh keys make usable terms"), authorizer, purse: None }
     }
 
     /// A channel in the given partition of `store`.
@@ -62,9 +69,11 @@ impl TestChannel {
         &self.terms
     }
 
-    /// A voucher for `amount`, signed and verified.
+    /// A payment of `amount` in total, verified: a signed voucher, or what the channel's purse has for it.
     pub fn voucher(&self, amount: u64) -> VerifiedVoucher {
-        self.voucher_until(amount, 0)
+        let Some(purse) = &self.purse else { return self.voucher_until(amount, 0) };
+        let payment = purse.payment(self.id(), Amount::new(amount)).expect("an amount that can be paid");
+        VerifiedVoucher::verify(&self.terms, payment.into()).expect("taken from the purse of the channel")
     }
 
     /// A voucher for `amount` that expires at `expires_at` (Unix time in seconds), signed and verified.

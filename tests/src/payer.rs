@@ -1,10 +1,12 @@
 //! A payer: opens channels with an issuer and pays relayers.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::amount::Amount;
 use common::channel::{SchemeKind, Terms};
-use common::ids::{ChannelId, PublicKey, Signature};
+use common::client::{Purse, compressed};
+use common::ids::{ChannelId, Hash, PublicKey, Signature};
 use common::message;
 use common::problem::Problem;
 use common::voucher::Proof;
@@ -82,8 +84,24 @@ impl Payer {
             salt: rand::random(),
             scheme: SchemeKind::Ed25519,
         };
-        Opening { payer: self, authorizer: self.key.clone(), terms }
+        Opening { payer: self, authorizer: self.key.clone(), terms, purse: None }
     }
+}
+
+/// The payment schemes, for a test that holds in each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Signed vouchers.
+    Ed25519,
+    /// Steps of a hash chain.
+    Payword,
+    /// Leaves of a Merkle tree.
+    Paytree,
+}
+
+impl Scheme {
+    /// Each of them.
+    pub const ALL: [Scheme; 3] = [Scheme::Ed25519, Scheme::Payword, Scheme::Paytree];
 }
 
 /// A channel that is about to be opened.
@@ -92,6 +110,7 @@ pub struct Opening<'a> {
     payer: &'a Payer,
     authorizer: SigningKey,
     terms: Terms,
+    purse: Option<Arc<Purse>>,
 }
 
 impl Opening<'_> {
@@ -120,6 +139,43 @@ impl Opening<'_> {
         self
     }
 
+    /// Has payments be steps of the chain that grows from `seed`.
+    ///
+    /// # Panics
+    /// There is no chain of that length.
+    pub fn payword(self, seed: Hash, unit: u64, length: u32) -> Self {
+        self.paid_from(Purse::payword(seed, Amount::new(unit), length).expect("1 to 1048576 steps"))
+    }
+
+    /// Has payments be leaves of the tree that grows from `seed`.
+    ///
+    /// # Panics
+    /// There is no tree of that many leaves.
+    pub fn paytree(self, seed: Hash, unit: u64, leaves: u32) -> Self {
+        let purse = Purse::paytree(seed, Amount::new(unit), leaves);
+        self.paid_from(purse.expect("a power of two, 2 to 1048576 leaves"))
+    }
+
+    /// Has payments be in this scheme: up to `units` of 1 where it counts them, from a fresh seed.
+    ///
+    /// # Panics
+    /// There is no commitment to that many.
+    pub fn in_scheme(self, scheme: Scheme, units: u32) -> Self {
+        let seed = Hash(rand::random());
+        match scheme {
+            Scheme::Ed25519 => self,
+            Scheme::Payword => self.payword(seed, 1, units),
+            // Leaf 0 pays nothing.
+            Scheme::Paytree => self.paytree(seed, 1, (units + 1).next_power_of_two()),
+        }
+    }
+
+    fn paid_from(mut self, purse: Purse) -> Self {
+        self.terms.scheme = purse.scheme();
+        self.purse = Some(Arc::new(purse));
+        self
+    }
+
     /// Any other change of the terms.
     pub fn with(mut self, change: impl FnOnce(&mut Terms)) -> Self {
         change(&mut self.terms);
@@ -134,8 +190,9 @@ impl Opening<'_> {
 
     /// The channel, without telling the issuer.
     pub fn unopened(self) -> Channel {
-        let Opening { payer, authorizer, terms } = self;
-        Channel { id: terms.id(), terms, authorizer, payer: payer.key.clone(), http: payer.http.clone() }
+        let Opening { payer, authorizer, terms, purse } = self;
+        let (id, payer, http) = (terms.id(), payer.key.clone(), payer.http.clone());
+        Channel { id, terms, authorizer, purse, payer, http }
     }
 
     /// Opens the channel.
@@ -162,6 +219,7 @@ pub struct Channel {
     id: ChannelId,
     terms: Terms,
     authorizer: SigningKey,
+    purse: Option<Arc<Purse>>,
     payer: SigningKey,
     http: reqwest::Client,
 }
@@ -177,12 +235,29 @@ impl Channel {
         &self.terms
     }
 
-    /// A voucher for `amount` in total, which never expires, as a relayer takes it.
+    /// A payment of `amount` in total, as a relayer takes it: a voucher which never expires, or the complete proof of
+    /// another scheme.
+    ///
+    /// # Panics
+    /// The channel's scheme has no payment of this amount.
     pub fn voucher(&self, amount: u64) -> PaymentRequest {
-        self.voucher_until(amount, 0)
+        match &self.purse {
+            Some(purse) => purse
+                .payment(self.id, Amount::new(amount))
+                .unwrap_or_else(|error| panic!("{amount} cannot be paid: {error}")),
+            None => self.voucher_until(amount, 0),
+        }
     }
 
-    /// A voucher for `amount` in total that expires at `expires_at` (Unix time in seconds).
+    /// As [`Channel::voucher`], without what a relayer knows that took `latest_amount`.
+    ///
+    /// # Panics
+    /// As [`Channel::voucher`].
+    pub fn compressed_after(&self, amount: u64, latest_amount: u64) -> PaymentRequest {
+        compressed(&self.voucher(amount), &self.voucher(latest_amount).proof)
+    }
+
+    /// A voucher for `amount` in total that expires at `expires_at` (Unix time in seconds), whatever the scheme.
     pub fn voucher_until(&self, amount: u64, expires_at: i64) -> PaymentRequest {
         let cumulative_amount = Amount::new(amount);
         let message = message::voucher(&self.id, cumulative_amount, expires_at);

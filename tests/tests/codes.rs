@@ -5,6 +5,7 @@ mod codes {
     mod bounds;
     mod channel;
     mod order;
+    mod proof;
     mod stores;
     mod table;
     mod voucher;

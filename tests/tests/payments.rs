@@ -4,5 +4,6 @@
 mod payments {
     mod batches;
     mod forms;
+    mod proofs;
     mod whole_way;
 }

@@ -157,7 +157,14 @@ fn paytree_trees_are_those_of_the_reference() {
                 // Leaf 0 would pay nothing.
                 Err(error) => assert_eq!(
                     (index, error),
-                    (0, Unproven::OutOfRange { field: "index", least: 1, most: vector.leaves - 1 })
+                    (
+                        0,
+                        Unproven::OutOfRange {
+                            field: "proof.paytree.index",
+                            least: 1,
+                            most: vector.leaves - 1
+                        }
+                    )
                 ),
             }
         }

@@ -119,7 +119,7 @@ impl PaymentScheme for Paytree {
         let leaves = commitment.leaves;
         if proof.index == 0 || proof.index >= leaves {
             let most = leaves.saturating_sub(1);
-            return Err(Unproven::OutOfRange { field: "index", least: 1, most });
+            return Err(Unproven::OutOfRange { field: "proof.paytree.index", least: 1, most });
         }
         let depth = leaves.trailing_zeros();
         let known = known.filter(|known| known.siblings.len() == level(depth));

@@ -82,7 +82,7 @@ impl PaymentScheme for Payword {
         steps_max: u32,
     ) -> Result<(Amount, Proof), Unproven> {
         if proof.k == 0 || proof.k > commitment.length {
-            return Err(Unproven::OutOfRange { field: "k", least: 1, most: commitment.length });
+            return Err(Unproven::OutOfRange { field: "proof.payword.k", least: 1, most: commitment.length });
         }
         // The value of step 0 is known to everyone.
         let root = Proof { k: 0, token: commitment.root };

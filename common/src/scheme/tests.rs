@@ -47,7 +47,7 @@ fn holds(root: [u8; 32], leaves: u32, proof: &paytree::Proof) -> bool {
     let mut node = sha(&[&proof.secret.0]);
     let mut at = proof.index;
     for sibling in &proof.siblings {
-        node = if at % 2 == 0 { sha(&[&node, &sibling.0]) } else { sha(&[&sibling.0, &node]) };
+        node = if at.is_multiple_of(2) { sha(&[&node, &sibling.0]) } else { sha(&[&sibling.0, &node]) };
         at /= 2;
     }
     node == root && (1..leaves).contains(&proof.index) && 1u32 << proof.siblings.len() == leaves

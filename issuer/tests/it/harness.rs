@@ -146,6 +146,11 @@ impl Bank {
         Self::run(dir, config, clock, salt.into_inner()).await
     }
 
+    /// As [`Bank::restart_with`], with something done to the database while no issuer has it open.
+    pub(crate) async fn restart_on(self, change: impl FnOnce(&std::path::Path)) -> Bank {
+        self.restart_with(|config| change(&config.database)).await
+    }
+
     async fn run(dir: TempDir, config: Config, clock: Clock, salt: u64) -> Bank {
         let shutdown = CancellationToken::new();
         let running =

@@ -181,14 +181,14 @@ async fn settlements_of_the_wrong_shape_are_refused_by_field() {
     };
     let mut superfluous = Settlement::of(id, 0).close().signed(&payer, &payee);
     superfluous.signature = Some(Signature([1; 64]));
-    let mut ending = Settlement::of(id, 0).close().signed(&payer, &payee);
-    ending.expires_at = Some(9);
+    let mut expiring = unsigned(Settlement::of(id, 0).close());
+    expiring.expires_at = Some(9);
     let before_the_channel = bank.clock.now_s() + LIFETIME_S - 1;
     for (field, request) in [
         ("signature", unsigned(Settlement::of(id, 5))),
         ("signature", superfluous),
         ("cumulative_amount", unsigned(Settlement::of(id, 0))),
-        ("expires_at", ending),
+        ("expires_at", expiring),
         ("expires_at", Settlement::of(id, 5).voucher_until(-1).signed(&payer, &payee)),
         ("expires_at", Settlement::of(id, 5).voucher_until(before_the_channel).signed(&payer, &payee)),
     ] {

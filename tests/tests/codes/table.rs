@@ -12,18 +12,21 @@ use tests::stream::Stream;
 /// A row of the table: code, status, whether the latest voucher comes with it, whether it says when to come again.
 type Row = (&'static str, u16, bool, bool);
 
-/// Design, section 5. `latest` comes with rejections for order; an end that came before any payment has none.
-const TABLE: [Row; 15] = [
+/// Design, section 5. `latest` comes with rejections for order, and where a proof leads to nothing that is known; what
+/// came before any payment has none.
+const TABLE: [Row; 17] = [
     ("malformed", 400, false, false),
     ("over_capacity", 402, false, false),
     ("invalid_signature", 403, false, false),
     ("wrong_payee", 403, false, false),
     ("unknown_channel", 404, false, false),
     ("stale_amount", 409, true, false),
+    ("missing_siblings", 409, true, false),
     ("channel_closing", 409, true, false),
     ("channel_closed", 409, true, false),
     ("channel_expired", 409, false, false),
     ("payload_too_large", 413, false, false),
+    ("step_too_large", 422, true, false),
     ("rate_limited", 429, false, true),
     ("overloaded", 503, false, true),
     ("store_unavailable", 503, false, true),
@@ -99,6 +102,8 @@ shows! {
     "wrong_payee": channel::a_channel_for_someone_else_has_the_wrong_payee;
     "unknown_channel": channel::a_channel_that_the_issuer_does_not_know_is_unknown;
     "stale_amount": order::an_amount_not_above_the_latest_is_stale;
+    "missing_siblings": proof::a_leaf_without_siblings_that_are_not_known_lacks_them;
+    "step_too_large": proof::a_step_further_than_the_bound_is_too_large;
     "channel_closing":
         order::a_channel_whose_settlement_is_under_way_is_closing,
         order::a_channel_whose_settlement_was_refused_for_good_takes_nothing_more;

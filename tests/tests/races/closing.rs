@@ -11,7 +11,7 @@ use common::wire::IssuerStatus;
 use fred::interfaces::KeysInterface as _;
 use fred::types::Value;
 use tests::issuer::Route;
-use tests::payer::Channel;
+use tests::payer::{Channel, Payer, Scheme};
 use tests::rig::{Rig, RigOptions, SOON};
 use tests::wait_for;
 use tokio::sync::watch;
@@ -19,10 +19,8 @@ use tokio::task::JoinSet;
 
 use super::record::{is_wrong, unlimited_lookups};
 
-const CHANNELS: usize = 200;
-
 /// More than any channel gets to pay before it is stopped.
-const CAPACITY: u64 = 1_000_000;
+const CAPACITY: u32 = 4_000;
 
 /// Pays 1, 2, 3, … by turns on all relayers until the channel is stopped, and gives back the latest amount that the
 /// refusal names. What was acknowledged is told as it comes.
@@ -31,7 +29,7 @@ async fn pay_until_stopped(
     relayers: Vec<String>,
     acknowledged: Arc<watch::Sender<Vec<u64>>>,
 ) -> Amount {
-    for amount in 1..CAPACITY {
+    for amount in 1..u64::from(CAPACITY) {
         let relayer = &relayers[usize::try_from(amount).expect("small") % relayers.len()];
         let answer = channel.pay(relayer, amount).await.expect("the relayer answers");
         match answer.body {
@@ -100,8 +98,13 @@ async fn race_close(payments: Payments, relayer: String, payments_before: usize)
     Raced { channel, after_asking: acknowledged.len() - at_asking, acknowledged }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_settled_is_the_highest_amount_acknowledged_while_payments_race_the_close() {
+/// A channel that can pay for as long as a race takes.
+async fn open(payer: &Payer, rig: &Rig, scheme: Scheme) -> Channel {
+    payer.channel(rig.payee()).capacity(CAPACITY.into()).in_scheme(scheme, CAPACITY).open().await
+}
+
+/// Races the close of this many channels at once.
+async fn what_is_settled_is_the_highest_amount_acknowledged(scheme: Scheme, channels: usize) {
     let rig = Rig::start(RigOptions {
         relayers: 2,
         settlers: 1,
@@ -117,8 +120,8 @@ async fn what_is_settled_is_the_highest_amount_acknowledged_while_payments_race_
     rig.leader().await;
     let payer = rig.payer().await;
     let mut races = JoinSet::new();
-    for i in 0..CHANNELS {
-        let channel = payer.channel(rig.payee()).capacity(CAPACITY).open().await;
+    for i in 0..channels {
+        let channel = open(&payer, &rig, scheme).await;
         let payments = Payments::start(channel, &rig);
         races.spawn(race_close(payments, rig.relayer(i % 2).to_owned(), 1 + i % 20));
     }
@@ -143,8 +146,23 @@ async fn what_is_settled_is_the_highest_amount_acknowledged_while_payments_race_
     }
     assert!(raced > 0, "no payment came between asking for a close and its beginning: this was no race");
     assert_eq!(rig.earned().await, sum, "each was paid for once");
-    assert_eq!(rig.front.count(Route::Settle), CHANNELS as u64, "and settled once");
+    assert_eq!(rig.front.count(Route::Settle), channels as u64, "and settled once");
     rig.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_settled_is_the_highest_amount_acknowledged_while_payments_race_the_close() {
+    what_is_settled_is_the_highest_amount_acknowledged(Scheme::Ed25519, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_settled_is_the_highest_step_acknowledged_while_payments_race_the_close() {
+    what_is_settled_is_the_highest_amount_acknowledged(Scheme::Payword, 50).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_settled_is_the_highest_leaf_acknowledged_while_payments_race_the_close() {
+    what_is_settled_is_the_highest_amount_acknowledged(Scheme::Paytree, 50).await;
 }
 
 /// Broken on purpose: reads the voucher that it pins, and stops the channel in a second step. `between` runs in the
@@ -164,7 +182,7 @@ async fn close_in_steps(rig: &Rig, channel: &Channel, between: impl Future<Outpu
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_that_reads_and_stops_in_two_steps_settles_less_than_was_acknowledged() {
     let rig = Rig::start(RigOptions { relayers: 2, ..RigOptions::default() }).await;
-    let channel = rig.payer().await.channel(rig.payee()).capacity(CAPACITY).open().await;
+    let channel = open(&rig.payer().await, &rig, Scheme::Ed25519).await;
     let payments = Payments::start(channel.clone(), &rig);
     payments.wait_for(3).await;
     let pinned = close_in_steps(&rig, &channel, async {

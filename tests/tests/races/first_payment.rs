@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use common::amount::Amount;
+use common::client::Purse;
 use common::config::RedisConfig;
-use common::ids::ChannelId;
+use common::ids::{ChannelId, Hash};
 use common::store::Store;
 use common::store::state::HotState;
 use common::voucher::VerifiedVoucher;
@@ -14,26 +15,26 @@ use fred::interfaces::KeysInterface as _;
 use fred::types::Value;
 use tests::channel::TestChannel;
 use tests::issuer::Route;
-use tests::payer::Payer;
+use tests::payer::{Payer, Scheme};
 use tests::redis::Redis;
 use tests::rig::{Rig, RigOptions, SOON};
 use tokio::task::JoinSet;
 
 use super::record::{assert_recorded_once, is_wrong, pay, unlimited_lookups};
 
-/// Payers that open and race channels at the same time, and how many each.
+/// Payers that open and race channels at the same time.
 const PAYERS: usize = 16;
-const CHANNELS_EACH: usize = 70;
 
 /// Opens channels one after the other and has the first two payments of each race.
 async fn race(
     payer: Payer,
     payee: common::ids::PublicKey,
     relayers: [String; 2],
+    (scheme, channels): (Scheme, usize),
 ) -> Vec<(ChannelId, Vec<u64>)> {
     let mut ended = Vec::new();
-    for i in 0..CHANNELS_EACH {
-        let channel = payer.channel(payee).open().await;
+    for i in 0..channels {
+        let channel = payer.channel(payee).in_scheme(scheme, 3).open().await;
         let [a, b] = [i % 2, (i + 1) % 2].map(|i| &relayers[i]);
         let (low_taken, high_taken) = tokio::join!(pay(&channel, a, 1), pay(&channel, b, 2));
         assert!(high_taken, "nothing was above it");
@@ -42,16 +43,17 @@ async fn race(
     ended
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_first_payment_is_lost_between_two_relayers() {
+/// Races the first payments of this many channels of each payer.
+async fn no_first_payment_is_lost(scheme: Scheme, channels_each: usize) {
     let rig =
         Rig::start(RigOptions { relayers: 2, relayer: unlimited_lookups(), ..RigOptions::default() }).await;
     let mut races = JoinSet::new();
     for _ in 0..PAYERS {
-        races.spawn(race(rig.payer().await, rig.payee(), [0, 1].map(|i| rig.relayer(i).to_owned())));
+        let relayers = [0, 1].map(|i| rig.relayer(i).to_owned());
+        races.spawn(race(rig.payer().await, rig.payee(), relayers, (scheme, channels_each)));
     }
     let ended: Vec<_> = races.join_all().await.into_iter().flatten().collect();
-    assert_eq!(ended.len(), PAYERS * CHANNELS_EACH);
+    assert_eq!(ended.len(), PAYERS * channels_each);
     let both = ended.iter().filter(|(_, acknowledged)| acknowledged.len() == 2).count();
     assert!(both > 0 && both < ended.len(), "{both} of {}: this was no race", ended.len());
     let store = rig.store().await;
@@ -62,6 +64,21 @@ async fn no_first_payment_is_lost_between_two_relayers() {
     assert_recorded_once(&store, &ended).await;
     let asked = rig.front.count(Route::Channel);
     assert!(asked <= 2 * ended.len() as u64, "{asked} requests for {} channels on two relayers", ended.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_first_payment_is_lost_between_two_relayers() {
+    no_first_payment_is_lost(Scheme::Ed25519, 70).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_first_step_of_a_chain_is_lost_between_two_relayers() {
+    no_first_payment_is_lost(Scheme::Payword, 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_first_leaf_of_a_tree_is_lost_between_two_relayers() {
+    no_first_payment_is_lost(Scheme::Paytree, 20).await;
 }
 
 /// One of two relayers, each with connections of its own.
@@ -110,6 +127,16 @@ impl Writer {
     }
 }
 
+/// A channel of the next scheme in turn.
+fn fresh_channel(i: usize) -> TestChannel {
+    let (seed, unit) = (Hash(rand::random()), Amount::new(1));
+    match i % 3 {
+        0 => TestChannel::new(100),
+        1 => TestChannel::paid_from(Purse::payword(seed, unit, 2).expect("a length"), 100),
+        _ => TestChannel::paid_from(Purse::paytree(seed, unit, 4).expect("a power of two"), 100),
+    }
+}
+
 /// Races the first two payments of fresh channels; says how many of them ended wrong.
 async fn wrong_after_races<A, F>(redis: &Redis, first_payment: A) -> usize
 where
@@ -119,7 +146,7 @@ where
     let writers = [Writer::on(redis).await, Writer::on(redis).await];
     let mut wrong = 0;
     for i in 0..1_000 {
-        let channel = Arc::new(TestChannel::new(100));
+        let channel = Arc::new(fresh_channel(i));
         let races = [1, 2].map(|amount: u64| {
             let writer = &writers[(i + usize::from(amount == 2)) % 2];
             let race = first_payment(writer.clone(), Arc::clone(&channel), channel.voucher(amount));

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use common::store::Store;
-use tests::payer::Channel;
+use tests::payer::{Channel, Scheme};
 use tests::rig::{Rig, RigOptions};
 use tokio::task::JoinSet;
 
 use super::record::{assert_recorded_once, is_wrong, pay};
 
-const CHANNELS: usize = 24;
-const ROUNDS: u64 = 150;
+const ROUNDS: u32 = 150;
 
 /// What the rounds of one channel ended in.
 struct Rounds {
@@ -22,7 +21,7 @@ struct Rounds {
 /// In each round two amounts race; after each, the latest must be the highest that was ever acknowledged.
 async fn race(channel: Channel, relayers: [String; 2], store: Arc<Store>) -> Rounds {
     let mut rounds = Rounds { channel, acknowledged: Vec::new(), lower_came_late: 0 };
-    for round in 0..ROUNDS {
+    for round in 0..u64::from(ROUNDS) {
         let (low, high) = (2 * round + 1, 2 * round + 2);
         let channel = &rounds.channel;
         // Each relayer gets the lower amount in every other round.
@@ -43,19 +42,20 @@ fn proof(channel: &Channel, amount: u64) -> Vec<u8> {
     channel.voucher(amount).proof.to_bytes()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_later_payment_is_lost_between_two_relayers() {
+/// Races later payments on this many channels at once.
+async fn no_later_payment_is_lost(scheme: Scheme, channels: u32) {
     let rig = Rig::start(RigOptions { relayers: 2, ..RigOptions::default() }).await;
     let store = Arc::new(rig.store().await);
     let payer = rig.payer().await;
     let mut races = JoinSet::new();
-    for _ in 0..CHANNELS {
-        let channel = payer.channel(rig.payee()).capacity(1_000_000).open().await;
+    for _ in 0..channels {
+        let opening = payer.channel(rig.payee()).capacity(1_000_000).in_scheme(scheme, 2 * ROUNDS);
+        let channel = opening.open().await;
         races.spawn(race(channel, [0, 1].map(|i| rig.relayer(i).to_owned()), Arc::clone(&store)));
     }
     let ended = races.join_all().await;
     let lower_came_late: u64 = ended.iter().map(|rounds| rounds.lower_came_late).sum();
-    let rounds = ROUNDS * CHANNELS as u64;
+    let rounds = u64::from(ROUNDS * channels);
     assert!(
         lower_came_late > 0 && lower_came_late < rounds,
         "{lower_came_late} of {rounds}: this was no race"
@@ -63,4 +63,19 @@ async fn no_later_payment_is_lost_between_two_relayers() {
     let acknowledged: Vec<_> =
         ended.into_iter().map(|rounds| (rounds.channel.id(), rounds.acknowledged)).collect();
     assert_recorded_once(&store, &acknowledged).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_later_payment_is_lost_between_two_relayers() {
+    no_later_payment_is_lost(Scheme::Ed25519, 24).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_later_step_of_a_chain_is_lost_between_two_relayers() {
+    no_later_payment_is_lost(Scheme::Payword, 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_later_leaf_of_a_tree_is_lost_between_two_relayers() {
+    no_later_payment_is_lost(Scheme::Paytree, 8).await;
 }
