@@ -1,14 +1,16 @@
 -- Records vouchers, each only if it is above the latest amount of an open channel. They may be of several partitions
--- where one server has them all; in a cluster a call is for one.
+-- where one server has them all; in a cluster a call is for one. What is recorded goes into one entry of one stream, as
+-- it is the number of commands and not their size that a call costs: the entry stands in the stream of the call's first
+-- partition, and may name channels of the others.
 --
--- KEYS[1…n]      seq of each partition: counts its accept calls; never goes back unless Redis lost data
--- KEYS[n+1…n+m]  state of each voucher's channel; vouchers of one partition stand together, in the order of KEYS[1…n]
--- KEYS[n+m+1…]   accepted of each partition: the stream that the settler reads
+-- KEYS[1…n]      seq of each partition: counts the calls that recorded something; never goes back unless Redis lost data
+-- KEYS[n+1…n+m]  state of each voucher's channel
+-- KEYS[n+m+1]    accepted of the first partition: the stream that takes the entry
 --
 -- ARGV[1]        n, the number of partitions
--- ARGV[2…3n+1]   for each partition: the highest seq that the caller has seen, its number of vouchers, and where in the
---                names of its states the channel's id starts (from 1)
--- ARGV[3n+2…]    for each voucher: amount (20 digits) and proof, in one. Those of one channel are taken in this order.
+-- ARGV[2]        what stands before the channel's id in the name of its state
+-- ARGV[3…n+2]    the highest seq that the caller has seen of each partition
+-- ARGV[n+3…]     for each voucher: amount (20 digits) and proof, in one. Those of one channel are taken in this order.
 --
 -- Returns {letters, seq of each partition …, then for each letter but A, D, M and U: latest amount (20 digits) and proof},
 -- where letters has one letter a voucher:
@@ -20,72 +22,65 @@
 --
 -- Amounts are compared as texts of 20 digits: Lua numbers are doubles and cannot tell 2^53 from 2^53 + 1.
 
-local KEYS, ARGV, call, sub, tonumber = KEYS, ARGV, redis.call, string.sub, tonumber
-local n = tonumber(ARGV[1])
-local m = #KEYS - 2 * n
+local KEYS, ARGV, call, find, sub, tonumber = KEYS, ARGV, redis.call, string.find, string.sub, tonumber
+local n, before_id = tonumber(ARGV[1]), ARGV[2]
+local m = #KEYS - n - 1
 local values = call('MGET', unpack(KEYS, 1, n + m))
+local answer = {}
 for p = 1, n do
   local seq = tonumber(values[p])
-  if not seq or seq < tonumber(ARGV[3 * p - 1]) then
+  if not seq or seq < tonumber(ARGV[p + 2]) then
     return {'lost', p, values[p] or ''}
   end
+  answer[p + 1] = seq
 end
 
-local answer, letters, details, entries = {}, {}, {}, {}
--- States and seqs to write, names and values by turns. Of a channel that is named again the last one counts.
-local writes, written = {}, 0
+local letters, details = {}, {}
+-- Names and values by turns: states and seqs to write, of which the last one of a name counts, and fields of the entry.
+local writes, entry, written = {}, {}, 0
 local latest = {}
-local at = n
-for p = 1, n do
-  local entry, length, id_from = {}, 0, tonumber(ARGV[3 * p + 1])
-  for _ = 1, tonumber(ARGV[3 * p]) do
-    at = at + 1
-    local key, voucher = KEYS[at], ARGV[2 * n + 1 + at]
-    local state = latest[key] or values[at]
-    local letter = 'U'
-    if state then
-      local amount, before = sub(voucher, 1, 20), sub(state, 2, 21)
-      letter = sub(state, 1, 1)
-      if letter == 'O' then
-        local capacity = sub(state, 22, 41)
-        if amount <= before then
-          letter = amount == before and sub(voucher, 21) == sub(state, 42) and 'D' or 'S'
-        elseif amount > capacity then
-          letter = 'M'
-        else
-          letter = 'A'
-          state = 'O' .. amount .. capacity .. sub(voucher, 21)
-          latest[key] = state
-          writes[written + 1], writes[written + 2] = key, state
-          written = written + 2
-          entry[length + 1], entry[length + 2] = sub(key, id_from), voucher
-          length = length + 2
-        end
-      elseif letter ~= 'C' and letter ~= 'X' and letter ~= 'F' then
-        letter = '?'
+for at = n + 1, n + m do
+  local key, voucher = KEYS[at], ARGV[at + 2]
+  local state = latest[key] or values[at]
+  local letter = 'U'
+  if state then
+    local amount, before = sub(voucher, 1, 20), sub(state, 2, 21)
+    letter = sub(state, 1, 1)
+    if letter == 'O' then
+      local capacity = sub(state, 22, 41)
+      if amount <= before then
+        letter = amount == before and sub(voucher, 21) == sub(state, 42) and 'D' or 'S'
+      elseif amount > capacity then
+        letter = 'M'
+      else
+        letter = 'A'
+        state = 'O' .. amount .. capacity .. sub(voucher, 21)
+        latest[key] = state
+        local _, id_after = find(key, before_id, 1, true)
+        writes[written + 1], writes[written + 2] = key, state
+        entry[written + 1], entry[written + 2] = sub(key, id_after + 1), voucher
+        written = written + 2
       end
-      if letter ~= 'A' and letter ~= 'D' and letter ~= 'M' then
-        details[#details + 1] = before .. sub(state, 42)
-      end
+    elseif letter ~= 'C' and letter ~= 'X' and letter ~= 'F' then
+      letter = '?'
     end
-    letters[at - n] = letter
+    if letter ~= 'A' and letter ~= 'D' and letter ~= 'M' then
+      details[#details + 1] = before .. sub(state, 42)
+    end
   end
-  local seq = tonumber(values[p])
-  if length > 0 then
-    seq = seq + 1
-    writes[written + 1], writes[written + 2] = KEYS[p], string.format('%.0f', seq)
-    written = written + 2
-  end
-  answer[p + 1], entries[p] = seq, entry
+  letters[at - n] = letter
 end
 
 if written > 0 then
-  call('MSET', unpack(writes))
+  -- All partitions of the call count it, whichever of their vouchers were recorded. Redis writes a whole number down
+  -- digit by digit up to 2^53: no text has to be made of it here.
   for p = 1, n do
-    if #entries[p] > 0 then
-      call('XADD', KEYS[n + m + p], '*', unpack(entries[p]))
-    end
+    local seq = answer[p + 1] + 1
+    writes[written + 1], writes[written + 2], answer[p + 1] = KEYS[p], seq, seq
+    written = written + 2
   end
+  call('MSET', unpack(writes))
+  call('XADD', KEYS[n + m + 1], '*', unpack(entry))
 end
 
 answer[1] = table.concat(letters)

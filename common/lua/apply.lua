@@ -1,11 +1,18 @@
 -- After fence.lua. Puts into the books what the leader learned from entries, acknowledges them, and trims the stream
 -- up to the oldest entry that is not acknowledged, never past it. All or nothing: a crash repeats it harmlessly.
 --
--- KEYS[2] accepted   KEYS[3] due   KEYS[4] dead   KEYS[5…] channel hash of each channel named below
+-- The channels may be of several partitions where one server has them all: an entry names channels of any (see
+-- accept.lua). In a cluster a call is for one. Each partition's own fence is asked.
+--
+-- KEYS[2] accepted   KEYS[3] dead
+-- KEYS[4…n+3]        fence of each partition whose channels are named below
+-- KEYS[n+4…2n+3]     due of each
+-- KEYS[2n+4…]        channel hash of each channel, those of one partition together, in this order
 --
 -- ARGV[2] group
--- ARGV[3] number of channels, then for each: channel id, time of its first unsettled payment ('' if none is new), time
---         of its last one ('' likewise), when it is due; all in ms since 1970
+-- ARGV[3] n, the number of partitions, then for each: number of its channels, then for each of these: channel id, time
+--         of its first unsettled payment ('' if none is new), time of its last one ('' likewise), when it is due; all in
+--         ms since 1970. Entries come from several streams in any order: the earliest first and the latest last count.
 -- then    number of entries to acknowledge, then their ids
 -- then    number of these that are given up on, then for each: id, reason
 --
@@ -17,20 +24,41 @@ local function take()
   return ARGV[at - 1]
 end
 
-for i = 1, tonumber(take()) do
+local function note(hash, due)
   local id, first_at, last_at, due_at = take(), take(), take(), take()
-  local hash = KEYS[4 + i]
-  local marks = redis.call('HMGET', hash, 'closing_at', 'close_requested_at', 'first_at')
+  local marks = redis.call('HMGET', hash, 'closing_at', 'close_requested_at', 'first_at', 'last_at')
   if first_at ~= '' then
-    redis.call('HSET', hash, 'first_at', marks[3] or first_at, 'last_at', last_at)
+    local first_before, last_before = tonumber(marks[3] or first_at), tonumber(marks[4] or last_at)
+    first_at = first_before < tonumber(first_at) and marks[3] or first_at
+    last_at = last_before > tonumber(last_at) and marks[4] or last_at
+    redis.call('HSET', hash, 'first_at', first_at, 'last_at', last_at)
   end
   -- A channel that is closing or closed keeps its own time; one that was asked to close may only come earlier.
   if not marks[1] then
     if marks[2] then
-      redis.call('ZADD', KEYS[3], 'LT', due_at, id)
+      redis.call('ZADD', due, 'LT', due_at, id)
     else
-      redis.call('ZADD', KEYS[3], due_at, id)
+      redis.call('ZADD', due, due_at, id)
     end
+  end
+end
+
+local n = tonumber(take())
+for q = 1, n do
+  local there = redis.call('GET', KEYS[3 + q])
+  if there and there > ARGV[1] then
+    return {'fenced', there}
+  end
+  if there ~= ARGV[1] then
+    redis.call('SET', KEYS[3 + q], ARGV[1])
+  end
+end
+
+local hash = 2 * n + 3
+for q = 1, n do
+  for _ = 1, tonumber(take()) do
+    hash = hash + 1
+    note(KEYS[hash], KEYS[n + 3 + q])
   end
 end
 
@@ -42,7 +70,7 @@ for _ = 1, tonumber(take()) do
   local id, reason = take(), take()
   local found = redis.call('XRANGE', KEYS[2], id, id)
   if #found > 0 then
-    redis.call('XADD', KEYS[4], '*', 'kind', 'entry', 'id', id, 'reason', reason, unpack(found[1][2]))
+    redis.call('XADD', KEYS[3], '*', 'kind', 'entry', 'id', id, 'reason', reason, unpack(found[1][2]))
   end
 end
 

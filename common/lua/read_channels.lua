@@ -1,4 +1,5 @@
--- Reads channels of one partition whole: hash and state of one moment. Changes nothing.
+-- Reads channels whole: hash and state of one moment. They may be of several partitions where one server has them all;
+-- in a cluster a call is for one. Changes nothing.
 --
 -- KEYS[1] state   KEYS[2] channel; and so on, two for each channel
 -- ARGV[1] and on: fields of the channel hash

@@ -133,6 +133,7 @@ struct Inner {
     replicas: Option<replicas::Replicas>,
     memory: preflight::Memory,
     seen: loss::Seen,
+    turns: accept::Turns,
 }
 
 impl std::fmt::Debug for Store {
@@ -155,6 +156,11 @@ impl Store {
     /// The partition of a channel.
     pub fn partition_of(&self, id: &ChannelId) -> u16 {
         id.partition(self.partitions())
+    }
+
+    /// True if one call may touch both partitions: one server has them.
+    fn in_one_call(&self, a: u16, b: u16) -> bool {
+        a == b || !self.inner.is_cluster
     }
 
     /// A connection for work on `partition`: always the same one, so that calls for a partition keep their order.

@@ -85,7 +85,7 @@ impl Default for LeaseConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConsumerConfig {
-    /// Entries of one partition that are read, and held in memory, at a time.
+    /// Entries of one stream that are read, and held in memory, at a time; fewer once they hold 2048 payments.
     pub entries_per_read: usize,
     /// Milliseconds between two reads of a partition that had no full page.
     pub poll_ms: u64,

@@ -1,7 +1,7 @@
 //! From entries of accepted payments to what is known of their channels: first and last payment, and when to look
-//! at them next. One task a partition.
+//! at them next. One task a partition's stream, whose entries name channels of any partition.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use common::fault_point;
 use common::ids::ChannelId;
 use common::store::StoreError;
 use common::store::read::StoredChannel;
-use common::store::settle::{ChannelUpdate, ReadFrom};
+use common::store::settle::{ChannelUpdate, PAYMENTS_PER_PAGE, ReadFrom};
 use common::store::stream::{Entry, EntryId};
 
-use crate::leadership::{Books, Leadership};
+use crate::leadership::Leadership;
 use crate::policy::{Decision, View, decide};
 
 /// Channels of a page that are held in memory with all that Redis holds of them, at once.
@@ -26,19 +26,18 @@ const UPDATES_PER_CALL: usize = 512;
 /// Where a predecessor may have left entries, and where this leader left those whose reading ended in an error.
 const FROM_THE_START: ReadFrom = ReadFrom::Unacknowledged(EntryId::ZERO);
 
-/// Reads one partition: first all that was read before and never acknowledged, then what is new.
-pub(crate) async fn run(leadership: Arc<Leadership>, partition: u16, books: Books) {
+/// Reads one stream: first all that was read before and never acknowledged, then what is new.
+pub(crate) async fn run(leadership: Arc<Leadership>, partition: u16) {
     let poll = Duration::from_millis(leadership.app.config.consumer.poll_ms);
-    let full = leadership.app.config.consumer.entries_per_read;
     let mut from = FROM_THE_START;
     while !leadership.is_draining() {
-        match take_page(&leadership, partition, &books, from).await {
+        match take_page(&leadership, partition, from).await {
             Ok(page) => {
                 match (from, page.last) {
                     // Entries below the last one are acknowledged now; those above are the next page.
                     (ReadFrom::Unacknowledged(_), Some(last)) => from = ReadFrom::Unacknowledged(last),
                     (ReadFrom::Unacknowledged(_), None) => from = ReadFrom::New,
-                    (ReadFrom::New, _) if page.entries >= full => {}
+                    (ReadFrom::New, _) if page.is_full => {}
                     (ReadFrom::New, _) => leadership.pause(poll).await,
                 }
             }
@@ -51,51 +50,65 @@ pub(crate) async fn run(leadership: Arc<Leadership>, partition: u16, books: Book
     }
 }
 
-/// What was read of a partition.
+/// What was read of a stream.
 struct Page {
-    entries: usize,
     last: Option<EntryId>,
+    /// True if there may be more right now.
+    is_full: bool,
 }
 
-/// Reads a page of entries and puts it into the books.
-async fn take_page(
-    leadership: &Leadership,
-    partition: u16,
-    books: &Books,
-    from: ReadFrom,
-) -> Result<Page, StoreError> {
+/// Reads a page of entries, writes down what it says of channels of whichever partitions, and acknowledges it.
+async fn take_page(leadership: &Leadership, partition: u16, from: ReadFrom) -> Result<Page, StoreError> {
     // A page is held in memory from here on. The semaphore is never closed.
     let _slot = leadership.page_slots.acquire().await;
     let app = &leadership.app;
     let count = app.config.consumer.entries_per_read;
     let entries = app.store.read_accepted(&leadership.lease, partition, from, count).await?;
-    let page = Page { entries: entries.len(), last: entries.last().map(|entry| entry.id) };
+    let last = entries.last().map(|entry| entry.id);
     if entries.is_empty() {
-        return Ok(page);
+        return Ok(Page { last, is_full: false });
     }
     fault_point::reach("entries_read");
     let timer = app.metrics.page_seconds.start_timer();
-    let Gathered { channels, mut dead, payments } = gather(&entries);
-    let _writing = books.lock().await;
-    let updates = learn(leadership, partition, channels, &mut dead).await?;
+    let gathered = gather(&entries);
+    let is_full = entries.len() >= count || gathered.payments >= PAYMENTS_PER_PAGE;
+    let dead = write_down(leadership, partition, &entries, gathered.channels, gathered.dead).await?;
+    fault_point::reach("entries_applied");
+    timer.observe_duration();
+    let counted = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    app.metrics.entries.inc_by(counted(entries.len()));
+    app.metrics.payments.inc_by(counted(gathered.payments));
+    app.metrics.dead_letters.inc_by(counted(dead));
+    Ok(Page { last, is_full })
+}
+
+/// Puts a page into the books, and acknowledges its entries with the last of it. Gives back how many are dead.
+async fn write_down(
+    leadership: &Leadership,
+    partition: u16,
+    entries: &[Entry],
+    channels: HashMap<ChannelId, Paid>,
+    mut dead: BTreeMap<EntryId, String>,
+) -> Result<usize, StoreError> {
+    let (store, lease) = (&leadership.app.store, &leadership.lease);
+    let partitions: BTreeSet<u16> = channels.keys().map(|id| store.partition_of(id)).collect();
+    let _writing = leadership.books.of(&partitions).await;
+    let updates = learn(leadership, channels, &mut dead).await?;
     for (id, reason) in &dead {
         tracing::error!(partition, entry = %id, reason, "an entry of accepted payments is given up on");
     }
-    // Writing a channel down twice changes nothing, so only the last call needs to be one with the acknowledgements.
+    // Writing a channel down twice changes nothing, so only the last call needs to be one with the acknowledgements: a
+    // crash before it leaves the entries to the next leader.
     let last = updates.len().saturating_sub(updates.len().min(UPDATES_PER_CALL));
     let (first, last) = updates.split_at(last);
     for chunk in first.chunks(UPDATES_PER_CALL) {
-        app.store.apply(&leadership.lease, partition, chunk, &[], &[]).await?;
+        store.apply(lease, partition, chunk, &[], &[]).await?;
+        fault_point::reach("page_half_applied");
     }
     let read: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
     let dead: Vec<(EntryId, String)> = dead.into_iter().collect();
-    app.store.apply(&leadership.lease, partition, last, &read, &dead).await?;
-    fault_point::reach("entries_applied");
-    timer.observe_duration();
-    app.metrics.entries.inc_by(page.entries.try_into().unwrap_or(u64::MAX));
-    app.metrics.payments.inc_by(payments);
-    app.metrics.dead_letters.inc_by(dead.len().try_into().unwrap_or(u64::MAX));
-    Ok(page)
+    store.apply(lease, partition, last, &read, &dead).await?;
+    Ok(dead.len())
 }
 
 /// What a page says of one channel.
@@ -112,7 +125,7 @@ struct Gathered {
     channels: HashMap<ChannelId, Paid>,
     /// Entries to give up on, with the reason.
     dead: BTreeMap<EntryId, String>,
-    payments: u64,
+    payments: usize,
 }
 
 /// Puts the payments of a page together by channel. Entries that cannot be read are dead.
@@ -148,7 +161,6 @@ fn gather(entries: &[Entry]) -> Gathered {
 /// any more makes its entries dead: nobody could settle it, and nobody may forget it.
 async fn learn(
     leadership: &Leadership,
-    partition: u16,
     channels: HashMap<ChannelId, Paid>,
     dead: &mut BTreeMap<EntryId, String>,
 ) -> Result<Vec<ChannelUpdate>, StoreError> {
@@ -156,7 +168,7 @@ async fn learn(
     let channels: Vec<(ChannelId, Paid)> = channels.into_iter().collect();
     for channels in channels.chunks(CHANNELS_PER_READ) {
         let ids: Vec<ChannelId> = channels.iter().map(|(id, _)| *id).collect();
-        let found = leadership.app.store.channels(partition, &ids).await?;
+        let found = leadership.app.store.channels_anywhere(&ids).await?;
         for ((id, paid), found) in channels.iter().zip(found) {
             let reason = match found {
                 Ok(Some(channel)) => {

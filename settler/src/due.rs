@@ -1,6 +1,7 @@
 //! Channels whose time has come: each is decided about anew, and closed or put off. One task a partition; every
 //! close begins here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,18 +13,18 @@ use common::store::read::StoredChannel;
 use common::store::settle::ChannelUpdate;
 
 use crate::closer;
-use crate::leadership::{Books, Hold, Holds, Leadership};
+use crate::leadership::{Hold, Holds, Leadership};
 use crate::policy::{Decision, Reason, View, decide};
 
 /// How long to leave a channel alone that cannot be read, in ms.
 const PUT_OFF_MS: u64 = 600_000;
 
 /// Looks at one partition's due channels again and again.
-pub(crate) async fn run(leadership: Arc<Leadership>, partition: u16, books: Books) {
+pub(crate) async fn run(leadership: Arc<Leadership>, partition: u16) {
     let poll = Duration::from_millis(leadership.app.config.consumer.poll_ms);
     let holds = Holds::default();
     while !leadership.is_draining() {
-        match look(&leadership, partition, &books, &holds).await {
+        match look(&leadership, partition, &holds).await {
             Ok(more) => {
                 if !more {
                     leadership.pause(poll).await;
@@ -46,12 +47,7 @@ enum Step {
 }
 
 /// Deals with one page of due channels. True if there may be more right now.
-async fn look(
-    leadership: &Arc<Leadership>,
-    partition: u16,
-    books: &Books,
-    holds: &Holds,
-) -> Result<bool, StoreError> {
+async fn look(leadership: &Arc<Leadership>, partition: u16, holds: &Holds) -> Result<bool, StoreError> {
     let app = &leadership.app;
     // Channels being closed stay due until they are closed: they come on top of those that are asked for. The set is
     // of before the read: what is released after it may have ended since, and must not be taken for new.
@@ -68,7 +64,7 @@ async fn look(
     let fresh = due.into_iter().filter(|id| !held.contains(id)).filter_map(|id| holds.hold(id));
     let fresh: Vec<Hold> = fresh.collect();
     let ids: Vec<ChannelId> = fresh.iter().map(|hold| hold.id).collect();
-    let writing = books.lock().await;
+    let writing = leadership.books.of(&BTreeSet::from([partition])).await;
     let found = app.store.channels(partition, &ids).await?;
 
     let mut waiting = Vec::new();

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::leadership::{Books, Leadership, StepDown};
+use crate::leadership::{Leadership, StepDown};
 use crate::metrics::gauge_value;
 use crate::{consumer, due, readiness};
 
@@ -208,9 +208,8 @@ async fn work(leadership: &Arc<Leadership>, shutdown: &CancellationToken) -> Ste
     }
     fault_point::reach("partitions_fenced");
     for partition in 0..leadership.app.store.partitions() {
-        let books = Books::default();
-        leadership.spawn(consumer::run(leadership.clone(), partition, books.clone()));
-        leadership.spawn(due::run(leadership.clone(), partition, books));
+        leadership.spawn(consumer::run(leadership.clone(), partition));
+        leadership.spawn(due::run(leadership.clone(), partition));
     }
     leadership.spawn(leadership.clone().observe(OBSERVE_EVERY));
     tokio::select! {

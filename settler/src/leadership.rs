@@ -1,6 +1,6 @@
 //! One leadership: what the leader's tasks share, how they are stopped, and how they are abandoned.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use common::ids::ChannelId;
 use common::store::StoreError;
 use common::store::lease::Lease;
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -68,15 +68,33 @@ impl StepDown {
     }
 }
 
-/// Held from reading a partition's channels until their new due times are written: a decision from before a payment
-/// must not overwrite the one from after it.
-pub(crate) type Books = Arc<tokio::sync::Mutex<()>>;
+/// A lock for each partition, held from reading its channels until their new due times are written: a decision from
+/// before a payment must not overwrite the one from after it.
+#[derive(Debug)]
+pub(crate) struct Books(Vec<Arc<tokio::sync::Mutex<()>>>);
+
+impl Books {
+    fn new(partitions: u16) -> Self {
+        Books((0..partitions).map(|_| Arc::default()).collect())
+    }
+
+    /// Waits until the channels of all these partitions are the caller's to read and write. The lowest comes first: of
+    /// two who want some of the same, none waits for the other while the other waits for it.
+    pub(crate) async fn of(&self, partitions: &BTreeSet<u16>) -> Vec<OwnedMutexGuard<()>> {
+        let mut held = Vec::with_capacity(partitions.len());
+        for lock in partitions.iter().filter_map(|partition| self.0.get(usize::from(*partition))) {
+            held.push(Arc::clone(lock).lock_owned().await);
+        }
+        held
+    }
+}
 
 /// What the tasks of one leadership share.
 #[derive(Debug)]
 pub(crate) struct Leadership {
     pub(crate) app: Arc<App>,
     pub(crate) lease: Arc<Lease>,
+    pub(crate) books: Books,
     /// Closes under way at once.
     pub(crate) close_slots: Arc<Semaphore>,
     /// Pages in memory at once.
@@ -98,9 +116,11 @@ pub(crate) struct Leadership {
 impl Leadership {
     pub(crate) fn new(app: Arc<App>, lease: Arc<Lease>) -> Arc<Self> {
         let closes = app.config.closes.in_flight_max.min(Semaphore::MAX_PERMITS);
+        let books = Books::new(app.store.partitions());
         Arc::new(Self {
             app,
             lease,
+            books,
             close_slots: Arc::new(Semaphore::new(closes)),
             page_slots: Semaphore::new(PARTITIONS_AT_ONCE),
             raising: tokio::sync::Mutex::new(()),

@@ -46,7 +46,8 @@ impl View {
     pub fn with_payments(self, amount: Amount, first_at_ms: u64, last_at_ms: u64) -> View {
         View {
             amount: self.amount.max(amount),
-            first_at_ms: self.first_at_ms.or(Some(first_at_ms)),
+            // Entries come from several streams, and not in the order of their times.
+            first_at_ms: Some(self.first_at_ms.map_or(first_at_ms, |before| before.min(first_at_ms))),
             last_at_ms: self.last_at_ms.max(Some(last_at_ms)),
             ..self
         }

@@ -11,6 +11,8 @@ mod gate;
 mod issuer;
 #[path = "crash_points/leaving.rs"]
 mod leaving;
+#[path = "crash_points/page.rs"]
+mod page;
 #[path = "crash_points/points.rs"]
 mod points;
 #[path = "crash_points/scene.rs"]

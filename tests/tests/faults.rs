@@ -7,7 +7,6 @@ use cli::stack::redis::{AppendFsync, RedisOptions};
 use common::amount::Amount;
 use common::problem::Code;
 use common::store::loss::Seq;
-use common::store::stream::EntryId;
 use common::wire::Outcome;
 use nix::sys::signal::Signal;
 use tests::load::Load;
@@ -180,18 +179,9 @@ async fn relayer_whose_redis_hangs_does_not_claim_to_know_and_does_not_charge_tw
     assert_eq!(amounts_recorded(&rig, &channel).await, [1, 2]);
 }
 
-/// Every amount of a channel in the stream, in the order of their recording.
+/// Every amount of a channel in the streams, in the order of their recording.
 async fn amounts_recorded(rig: &Rig, channel: &Channel) -> Vec<u64> {
-    let store = rig.store().await;
-    let entries = store.entries(store.partition_of(&channel.id()), EntryId::ZERO, 1_000).await;
-    let payments = entries
-        .expect("Redis answers")
-        .into_iter()
-        .flat_map(|entry| entry.payments.expect("relayers write entries that can be read"));
-    payments
-        .filter(|payment| payment.channel_id == channel.id())
-        .map(|payment| payment.amount.units())
-        .collect()
+    rig.in_streams().await.remove(&channel.id()).unwrap_or_default()
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! What a relayer writes: channels it learns of, vouchers it accepts, closes it is asked for.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use fred::types::{Key, Value};
 
+use super::keys::Keys;
 use super::scripts::{ACCEPT, REGISTER_CHANNEL, REQUEST_CLOSE};
 use super::state::HEAD_LEN;
 use super::{Store, StoreError};
@@ -44,6 +47,33 @@ pub struct LatestStored {
     pub amount: Amount,
     /// The proof's bytes; empty before the first payment.
     pub proof: Vec<u8>,
+}
+
+/// Calls whose entries go to one stream before the next one's turn comes: about a page of a settler, which reads the
+/// less of a channel again the more of its payments stand together.
+const CALLS_PER_TURN: u64 = 128;
+
+/// Which of a call's partitions has the entry in its stream: each gets as many as the others over time.
+#[derive(Debug, Default)]
+pub(super) struct Turns(AtomicU64);
+
+impl Turns {
+    /// Puts the share first whose partition's turn it is; where the call has none of it, that of the next partition
+    /// after it.
+    fn order(&self, shares: &mut [Share], partitions: u16) {
+        if shares.len() < 2 {
+            return;
+        }
+        let turn = self.0.fetch_add(1, Ordering::Relaxed).wrapping_div(CALLS_PER_TURN);
+        let first = u16::try_from(turn.checked_rem(partitions.into()).unwrap_or(0)).unwrap_or(0);
+        let wait = |share: &Share| match share.partition.checked_sub(first) {
+            Some(wait) => wait,
+            None => share.partition.wrapping_add(partitions).wrapping_sub(first),
+        };
+        if let Some((nearest, _)) = shares.iter().enumerate().min_by_key(|(_, share)| wait(share)) {
+            shares.swap(0, nearest);
+        }
+    }
 }
 
 /// Vouchers of one partition that go in one call.
@@ -115,7 +145,7 @@ impl Store {
         if letters.len() == vouchers.len() { Ok(verdicts) } else { Err(odd()) }
     }
 
-    /// Sorts vouchers by partition. Those of one channel keep their order.
+    /// Sorts vouchers by partition. Those of one channel keep their order. The stream of the first one gets the entry.
     fn shares(&self, vouchers: &[VerifiedVoucher]) -> Result<Vec<Share>, StoreError> {
         let mut shares: Vec<Share> = Vec::new();
         let lane = vouchers.first().map(|voucher| self.lane_of(voucher.channel_id()));
@@ -130,19 +160,15 @@ impl Store {
                 None => shares.push(Share { partition, places: vec![place] }),
             }
         }
+        self.inner.turns.order(&mut shares, self.partitions());
         Ok(shares)
     }
 
     fn accept_call(&self, shares: &[Share], vouchers: &[VerifiedVoucher]) -> (Vec<Key>, Vec<Value>) {
         let names = self.keys();
-        let count = |n: usize| Value::from(n.to_string());
         let mut keys: Vec<Key> = shares.iter().map(|share| names.seq(share.partition).into()).collect();
-        let mut args = vec![count(shares.len())];
-        for share in shares {
-            args.push(self.inner.seen.seq(share.partition).to_string().into());
-            args.push(count(share.places.len()));
-            args.push(count(names.state_prefix(share.partition).len().saturating_add(1)));
-        }
+        let mut args: Vec<Value> = vec![shares.len().to_string().into(), Keys::BEFORE_ID.into()];
+        args.extend(shares.iter().map(|share| Value::from(self.inner.seen.seq(share.partition).to_string())));
         let in_order = shares.iter().flat_map(|share| &share.places).filter_map(|place| vouchers.get(*place));
         for voucher in in_order {
             keys.push(names.state(voucher.channel_id()).into());
@@ -151,7 +177,7 @@ impl Store {
             voucher.proof().write_to(&mut record);
             args.push(Value::Bytes(record.into()));
         }
-        keys.extend(shares.iter().map(|share| Key::from(names.accepted(share.partition))));
+        keys.extend(shares.first().map(|share| Key::from(names.accepted(share.partition))));
         (keys, args)
     }
 
@@ -243,3 +269,40 @@ fn refused(letter: u8, detail: &Value) -> Option<Verdict> {
 
 // The state's head and the script's answers must agree on where the proof starts.
 const _: () = assert!(HEAD_LEN == 1 + AMOUNT_LEN + AMOUNT_LEN);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARTITIONS: u16 = 16;
+
+    fn first(turns: &Turns, partitions: &[u16]) -> u16 {
+        let share = |partition: &u16| Share { partition: *partition, places: vec![usize::from(*partition)] };
+        let mut shares: Vec<Share> = partitions.iter().map(share).collect();
+        turns.order(&mut shares, PARTITIONS);
+        let mut ordered: Vec<u16> = shares.iter().map(|share| share.partition).collect();
+        let first = ordered[0];
+        ordered.sort_unstable();
+        assert_eq!(ordered, partitions, "none is lost");
+        first
+    }
+
+    #[test]
+    fn each_partition_gets_the_entries_of_as_many_calls() {
+        let (turns, all) = (Turns::default(), Vec::from_iter(0..PARTITIONS));
+        let mut calls = [0u64; 16];
+        for _ in 0..2 * CALLS_PER_TURN * u64::from(PARTITIONS) {
+            calls[usize::from(first(&turns, &all))] += 1;
+        }
+        assert_eq!(calls, [2 * CALLS_PER_TURN; 16]);
+    }
+
+    #[test]
+    fn a_call_without_the_partition_whose_turn_it_is_takes_the_next_it_has() {
+        let turns = Turns(AtomicU64::new(5 * CALLS_PER_TURN));
+        assert_eq!(first(&turns, &[2, 5, 9]), 5);
+        assert_eq!(first(&turns, &[2, 9, 15]), 9);
+        assert_eq!(first(&turns, &[2, 3, 4]), 2);
+        assert_eq!(first(&turns, &[3]), 3, "its own");
+    }
+}

@@ -16,6 +16,7 @@ use fred::types::config::{Config, ReconnectPolicy, TlsConnector, UnresponsiveCon
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
+use super::accept::Turns;
 use super::keys::Keys;
 use super::loss::Seen;
 use super::preflight::Memory;
@@ -46,6 +47,7 @@ impl Store {
             replicas: (config.replicas_min > 0).then_some(Replicas { min: config.replicas_min, within }),
             memory: Memory::new(config.memory_high_percent, config.memory_low_percent),
             seen: Seen::new(config.partitions),
+            turns: Turns::default(),
         });
         watch_connections(&inner);
         Ok(Store { inner })

@@ -25,20 +25,17 @@ impl Keys {
         self.partitions
     }
 
+    /// What stands before a channel's id in the name of its hot state, and nowhere else in it: prefixes have no braces.
+    pub const BEFORE_ID: &str = "}:state:";
+
     fn in_partition(&self, partition: u16, rest: &str) -> String {
         format!("{{{}:{partition:02}}}:{rest}", self.prefix)
     }
 
     /// String: the hot state of a channel (see [`super::state::HotState`]).
     pub fn state(&self, id: &ChannelId) -> String {
-        let mut key = self.state_prefix(id.partition(self.partitions));
-        key.push_str(&id.text());
-        key
-    }
-
-    /// What every hot state of a partition starts with; the channel's id follows.
-    pub fn state_prefix(&self, partition: u16) -> String {
-        self.in_partition(partition, "state:")
+        let partition = id.partition(self.partitions);
+        format!("{{{}:{partition:02}{}{}", self.prefix, Self::BEFORE_ID, &*id.text())
     }
 
     /// Hash: terms, times, closing data and receipt of a channel.
@@ -52,12 +49,12 @@ impl Keys {
         self.in_partition(partition, "channel:*")
     }
 
-    /// String: counts the accept calls of a partition, so that a loss of data shows.
+    /// String: counts the accept calls that recorded something, so that a loss of data shows.
     pub fn seq(&self, partition: u16) -> String {
         self.in_partition(partition, "seq")
     }
 
-    /// Stream: one entry an accept call.
+    /// Stream: one entry an accept call. Its channels may be of other partitions.
     pub fn accepted(&self, partition: u16) -> String {
         self.in_partition(partition, "accepted")
     }

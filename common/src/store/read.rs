@@ -65,7 +65,7 @@ const CHANNEL_FIELDS: [&str; 10] = [
 pub struct PartitionInfo {
     /// Its number.
     pub partition: u16,
-    /// Accept calls so far; goes on from a higher number after a recovery.
+    /// Accept calls so far that recorded something; goes on from a higher number after a recovery.
     pub seq: u64,
     /// Entries in the stream, acknowledged ones trimmed.
     pub entries: u64,
@@ -115,27 +115,55 @@ impl Store {
         partition: u16,
         ids: &[ChannelId],
     ) -> Result<Vec<Result<Option<StoredChannel>, StoreError>>, StoreError> {
-        // A script touches one slot.
-        let of_partition: Vec<&ChannelId> =
-            ids.iter().filter(|id| self.partition_of(id) == partition).collect();
-        let mut found = Vec::with_capacity(ids.len());
-        for ids in of_partition.chunks(CHANNELS_PER_CALL) {
-            let keys = ids.iter().flat_map(|id| [self.keys().state(id), self.keys().channel(id)]).collect();
-            let fields = CHANNEL_FIELDS.iter().map(|field| Value::from(*field)).collect();
-            let client = self.client(partition)?;
-            let answer =
-                READ_CHANNELS.run(client, keys, fields).await.map_err(|e| StoreError::of_read(&e))?;
-            found.extend(answer.into_array());
-        }
-        if found.len() != of_partition.len() {
-            return Err(StoreError::corrupt("read_channels.lua", "an answer of unknown form"));
-        }
-        let mut found = found.into_iter();
-        let answer = |id| match self.partition_of(id) == partition {
-            true => self.stored_channel(id, found.next().unwrap_or(Value::Null)),
+        let is_here = |id: &ChannelId| self.partition_of(id) == partition;
+        let here: Vec<ChannelId> = ids.iter().copied().filter(is_here).collect();
+        let mut found = self.channels_anywhere(&here).await?.into_iter();
+        let answer = |id| match is_here(id) {
+            true => found.next().unwrap_or(Ok(None)),
             false => Err(StoreError::corrupt(self.keys().channel(id), "a channel of another partition")),
         };
         Ok(ids.iter().map(answer).collect())
+    }
+
+    /// Reads channels of any partitions, in as few calls as can be: an answer for each, in their order, as
+    /// [`Store::channels`] gives it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], or [`StoreError::Corrupt`] if a whole answer cannot be read.
+    pub async fn channels_anywhere(
+        &self,
+        ids: &[ChannelId],
+    ) -> Result<Vec<Result<Option<StoredChannel>, StoreError>>, StoreError> {
+        // What goes in one call, by a partition that is in it.
+        let mut together: Vec<(u16, Vec<(usize, &ChannelId)>)> = Vec::new();
+        for (place, id) in ids.iter().enumerate() {
+            let partition = self.partition_of(id);
+            match together.iter_mut().find(|(with, _)| self.in_one_call(*with, partition)) {
+                Some((_, places)) => places.push((place, id)),
+                None => together.push((partition, vec![(place, id)])),
+            }
+        }
+        let mut answers = vec![Ok(None); ids.len()];
+        for (partition, places) in together {
+            for places in places.chunks(CHANNELS_PER_CALL) {
+                let keys = |(_, id): &(usize, &ChannelId)| [self.keys().state(id), self.keys().channel(id)];
+                let keys: Vec<String> = places.iter().flat_map(keys).collect();
+                let fields = CHANNEL_FIELDS.iter().map(|field| Value::from(*field)).collect();
+                let client = self.client(partition)?;
+                let found =
+                    READ_CHANNELS.run(client, keys, fields).await.map_err(|e| StoreError::of_read(&e))?;
+                let found = found.into_array();
+                if found.len() != places.len() {
+                    return Err(StoreError::corrupt("read_channels.lua", "an answer of unknown form"));
+                }
+                for ((place, id), found) in places.iter().zip(found) {
+                    if let Some(answer) = answers.get_mut(*place) {
+                        *answer = self.stored_channel(id, found);
+                    }
+                }
+            }
+        }
+        Ok(answers)
     }
 
     /// Makes sense of what the script found of one channel.

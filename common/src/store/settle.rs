@@ -1,6 +1,8 @@
 //! What the settler writes. Every call asks the lease first and carries its fencing token; a partition that a newer
 //! leader has taken refuses it.
 
+use std::collections::BTreeMap;
+
 use fred::types::Value;
 
 use super::lease::{FencingToken, Lease};
@@ -19,6 +21,13 @@ pub const GROUP: &str = "settler";
 
 /// The one consumer of the group: who leads is said by the lease, and what a predecessor read is the successor's.
 const CONSUMER: &str = "leader";
+
+/// Payments after which a page takes no more entries: an entry holds as many as an accept call had vouchers, and a page
+/// is held in memory.
+pub const PAYMENTS_PER_PAGE: usize = 2_048;
+
+/// Entries that are read before their payments are counted: so many may come on top.
+const ENTRIES_AT_ONCE: usize = 16;
 
 /// Where to read the stream of accepted payments from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +84,7 @@ impl Store {
         Ok(())
     }
 
-    /// Reads up to `count` entries of a partition.
+    /// Reads up to `count` entries of a partition's stream: fewer once they hold [`PAYMENTS_PER_PAGE`] payments.
     ///
     /// # Errors
     /// [`StoreError`]; entries that were read without an answer are among [`ReadFrom::Unacknowledged`].
@@ -91,7 +100,9 @@ impl Store {
             ReadFrom::Unacknowledged(after) => after.to_string(),
         };
         let keys = vec![self.keys().accepted(partition)];
-        let args = vec![GROUP.into(), CONSUMER.into(), count.to_string().into(), from.into()];
+        let [count, enough, at_once] =
+            [count, PAYMENTS_PER_PAGE, ENTRIES_AT_ONCE].map(|number| Value::from(number.to_string()));
+        let args = vec![GROUP.into(), CONSUMER.into(), count, from.into(), enough, at_once];
         let mut answer = self.fenced(&READ_ACCEPTED, lease, partition, keys, args).await?;
         let entries = answer.pop().and_then(parse_entries);
         // With replicas, an entry that none of them has may be gone after a failover without having been promised.
@@ -102,8 +113,11 @@ impl Store {
         entries.ok_or_else(|| StoreError::corrupt(self.keys().accepted(partition), "entries of unknown form"))
     }
 
-    /// Writes down what was learned from entries, acknowledges them and trims the stream, all or nothing. `dead` are
-    /// those among `acknowledge` that could not be read, with the reason.
+    /// Writes down what was learned from entries of a partition's stream, acknowledges them and trims the stream. `dead`
+    /// are those among `acknowledge` that could not be read, with the reason. The channels may be of any partitions.
+    ///
+    /// Where one server has all partitions this is all or nothing. In a cluster, channels of other partitions (of entries
+    /// from before there was a cluster) are written down first, each behind the fence of its own.
     ///
     /// # Errors
     /// [`StoreError`]; calling it again is safe.
@@ -115,22 +129,46 @@ impl Store {
         acknowledge: &[EntryId],
         dead: &[(EntryId, String)],
     ) -> Result<(), StoreError> {
-        let keys = self.keys();
-        let mut names = vec![keys.accepted(partition), keys.due(partition), keys.dead(partition)];
-        names.extend(updates.iter().map(|update| keys.channel(&update.channel_id)));
-        let mut args: Vec<Value> = vec![GROUP.into(), updates.len().to_string().into()];
+        let mut here: BTreeMap<u16, Vec<&ChannelUpdate>> = BTreeMap::new();
         for update in updates {
-            let (first, last) = match update.paid_at_ms {
-                Some((first, last)) => (first.to_string(), last.to_string()),
-                None => (String::new(), String::new()),
-            };
-            args.extend(
-                [update.channel_id.to_string(), first, last, update.due_at_ms.to_string()].map(Value::from),
-            );
+            here.entry(self.partition_of(&update.channel_id)).or_default().push(update);
         }
-        args.push(acknowledge.len().to_string().into());
+        let elsewhere = here.extract_if(.., |with, _| !self.in_one_call(*with, partition));
+        for (other, updates) in elsewhere.collect::<Vec<_>>() {
+            self.apply_in_one_call(lease, other, &BTreeMap::from([(other, updates)]), &[], &[]).await?;
+        }
+        self.apply_in_one_call(lease, partition, &here, acknowledge, dead).await
+    }
+
+    async fn apply_in_one_call(
+        &self,
+        lease: &Lease,
+        partition: u16,
+        updates: &BTreeMap<u16, Vec<&ChannelUpdate>>,
+        acknowledge: &[EntryId],
+        dead: &[(EntryId, String)],
+    ) -> Result<(), StoreError> {
+        let keys = self.keys();
+        let mut names = vec![keys.accepted(partition), keys.dead(partition)];
+        names.extend(updates.keys().map(|of| keys.fence(*of)));
+        names.extend(updates.keys().map(|of| keys.due(*of)));
+        names.extend(updates.values().flatten().map(|update| keys.channel(&update.channel_id)));
+        let count = |number: usize| Value::from(number.to_string());
+        let mut args: Vec<Value> = vec![GROUP.into(), count(updates.len())];
+        for updates in updates.values() {
+            args.push(count(updates.len()));
+            for update in updates {
+                let (first, last) = match update.paid_at_ms {
+                    Some((first, last)) => (first.to_string(), last.to_string()),
+                    None => (String::new(), String::new()),
+                };
+                let due_at_ms = update.due_at_ms.to_string();
+                args.extend([update.channel_id.to_string(), first, last, due_at_ms].map(Value::from));
+            }
+        }
+        args.push(count(acknowledge.len()));
         args.extend(acknowledge.iter().map(|id| Value::from(id.to_string())));
-        args.push(dead.len().to_string().into());
+        args.push(count(dead.len()));
         args.extend(dead.iter().flat_map(|(id, reason)| [id.to_string().into(), reason.as_str().into()]));
         self.fenced(&APPLY, lease, partition, names, args).await?;
         Ok(())

@@ -1,4 +1,5 @@
-//! Entries of the stream of accepted payments: one an accept call, a field for each payment in it.
+//! Entries of the streams of accepted payments: one an accept call, a field for each payment in it, whichever
+//! partitions their channels are of.
 
 use std::fmt;
 use std::str::FromStr;

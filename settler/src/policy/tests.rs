@@ -134,10 +134,13 @@ fn a_channel_on_which_nothing_is_owed_waits_for_a_request_or_its_expiry() {
 }
 
 #[test]
-fn payments_move_the_last_time_and_keep_the_first() {
+fn payments_move_the_last_time_on_and_the_first_back() {
     let seen = view().with_payments(Amount::new(7), NOW_MS, NOW_MS + 1);
     assert_eq!((seen.amount, seen.first_at_ms), (Amount::new(10), view().first_at_ms));
     assert_eq!(seen.last_at_ms, Some(NOW_MS + 1));
+    // Read late, from another stream.
+    let seen = view().with_payments(Amount::new(7), 5, 6);
+    assert_eq!((seen.first_at_ms, seen.last_at_ms), (Some(5), view().last_at_ms));
     let first = View { first_at_ms: None, last_at_ms: None, ..view() };
     let seen = first.with_payments(Amount::new(12), 5, 6);
     assert_eq!((seen.amount, seen.first_at_ms, seen.last_at_ms), (Amount::new(12), Some(5), Some(6)));

@@ -1,11 +1,12 @@
 //! What a test looks at when all is said and done: channels, books, readiness, logs.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use cli::stack::process::Process;
 use common::amount::Amount;
 use common::channel::Status;
-use common::ids::Signature;
+use common::ids::{ChannelId, Signature};
 use common::message;
 use common::store::read::StoredChannel;
 use common::store::stream::EntryId;
@@ -147,7 +148,7 @@ impl Rig {
     /// # Panics
     /// Something is missing, or was recorded twice.
     pub async fn assert_kept(&self, paid: &[Paid]) {
-        let store = self.store().await;
+        let in_streams = self.in_streams().await;
         for Paid { channel, acknowledged, presented } in paid {
             let id = channel.id();
             let recorded = self.stored(channel).await.state.amount.units();
@@ -155,22 +156,40 @@ impl Rig {
                 (*acknowledged..=*presented).contains(&recorded),
                 "{id}: acknowledged {acknowledged}, presented {presented}, recorded {recorded}"
             );
-            let mut amounts = Vec::new();
-            let mut from = EntryId::ZERO;
-            loop {
-                let partition = store.partition_of(&id);
-                let page = store.entries(partition, from, ENTRIES_PER_READ).await.expect("Redis answers");
-                let Some(last) = page.last().map(|entry| entry.id) else { break };
-                for entry in page {
-                    let payments = entry.payments.expect("relayers write entries that can be read");
-                    let ours = payments.iter().filter(|payment| payment.channel_id == id);
-                    amounts.extend(ours.map(|payment| payment.amount.units()));
-                }
-                from = EntryId { ms: last.ms, n: last.n + 1 };
-            }
+            let amounts = in_streams.get(&id).map(Vec::as_slice).unwrap_or_default();
             let all: Vec<u64> = (1..=recorded).collect();
             assert!(amounts == all, "{id}: {} entries for the amounts to {recorded}", amounts.len());
         }
+    }
+
+    /// The amounts of every payment that stands in a stream, by channel, in the order of their recording.
+    ///
+    /// # Panics
+    /// Redis does not answer, or an entry cannot be read.
+    pub async fn in_streams(&self) -> HashMap<ChannelId, Vec<u64>> {
+        let store = self.store().await;
+        let mut entries = Vec::new();
+        for partition in 0..store.partitions() {
+            let mut from = EntryId::ZERO;
+            loop {
+                let page = store.entries(partition, from, ENTRIES_PER_READ).await.expect("Redis answers");
+                let Some(last) = page.last().map(|entry| entry.id) else { break };
+                entries.extend(page);
+                from = EntryId { ms: last.ms, n: last.n + 1 };
+            }
+        }
+        let mut amounts: HashMap<ChannelId, Vec<(u64, u64)>> = HashMap::new();
+        for entry in entries {
+            for payment in entry.payments.expect("relayers write entries that can be read") {
+                amounts.entry(payment.channel_id).or_default().push((entry.id.ms, payment.amount.units()));
+            }
+        }
+        let in_order = |mut of_channel: Vec<(u64, u64)>| {
+            // Streams that are written to in the same ms do not say which was first: the lower amount was.
+            of_channel.sort_unstable();
+            of_channel.into_iter().map(|(_, amount)| amount).collect()
+        };
+        amounts.into_iter().map(|(id, of_channel)| (id, in_order(of_channel))).collect()
     }
 
     /// Waits until a process is not ready for a reason that contains `words`, and gives back the reason.

@@ -305,7 +305,7 @@ fn after_scheme(url: &str) -> &str {
 }
 
 /// The lease, as soon as it can be had.
-async fn take_lease(store: &Store, holder: &str) -> std::sync::Arc<Lease> {
+pub(crate) async fn take_lease(store: &Store, holder: &str) -> std::sync::Arc<Lease> {
     wait_for(SOON, "the lease can be had", || async {
         match store.acquire_lease(holder, 1, HOUR).await.expect("Redis answers") {
             Acquired::Held(lease) => Some(lease),
