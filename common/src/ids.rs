@@ -1,4 +1,4 @@
-//! Keys, channel ids and signatures: raw bytes in memory, base58 wherever a person or a protocol reads them.
+//! Keys, channel ids, hashes and signatures: raw bytes in memory, base58 wherever a person or a protocol reads them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -119,6 +119,10 @@ base58_bytes!(
 base58_bytes!(
     /// An Ed25519 signature, not yet checked.
     Signature, 64, BASE58_ENCODED_64_MAX_LEN, encode_64, decode_64
+);
+base58_bytes!(
+    /// A SHA-256 value.
+    Hash, 32, BASE58_ENCODED_32_MAX_LEN, encode_32, decode_32
 );
 
 impl PublicKey {
