@@ -10,9 +10,11 @@
 //!
 //! * `schema`: tables and how they came about; `worker`: the thread behind each connection.
 //! * `books`: postings, the only way money moves, and the check that adds them up anew.
-//! * `accounts`, `channels`, `settlements`: the operations, as functions of an open transaction.
+//! * `accounts`, `channels`, `settlements`: the operations, as functions of an open transaction. `batches`: several
+//!   settlements in one, and what the issuer commits to.
 
 mod accounts;
+mod batches;
 mod books;
 mod channels;
 mod schema;
@@ -22,6 +24,7 @@ mod worker;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::batch::ChannelSettlement;
 use common::clock::Clock;
 use common::fault_point;
 use common::ids::{ChannelId, PublicKey};
@@ -34,6 +37,7 @@ use rusqlite::{Transaction, TransactionBehavior};
 use service::issuer_client::{Books, ChannelQuery};
 
 use crate::config::{Development, Limits};
+pub use batches::Settlement;
 pub use schema::OpenError;
 use worker::Worker;
 
@@ -212,10 +216,24 @@ impl Ledger {
     /// `malformed`, `unknown_channel`, `invalid_signature`, `stale_fencing_token`, `channel_closed`,
     /// `channel_expired`, `over_capacity`, `stale_amount`.
     pub async fn settle(&self, id: ChannelId, request: SettlementRequest) -> Result<String, LedgerError> {
-        // A refusal is a result here, not an error: the token that came with it is kept either way.
-        let outcome = self.write(move |tx, rules| settlements::settle(tx, rules, &id, &request)).await?;
+        let alone = vec![ChannelSettlement { channel_id: id, request }];
+        self.settle_all(alone).await?.pop().unwrap_or(Err(LedgerError::Stopped))
+    }
+
+    /// Redeems vouchers, each as [`Ledger::settle`] does, in one transaction: one flush for all of them, and one
+    /// signature that commits to all receipts that are new. Gives a result for each, in order.
+    ///
+    /// # Errors
+    /// Nothing took place. What is wrong with one of them is its own result.
+    pub async fn settle_all(&self, batch: Vec<ChannelSettlement>) -> Result<Vec<Settlement>, LedgerError> {
+        let results = self.write(move |tx, rules| batches::settle(tx, rules, &batch)).await?;
         fault_point::reach("settlement_committed");
-        outcome.map_err(LedgerError::Refused)
+        Ok(results)
+    }
+
+    /// The bounds on what is taken.
+    pub fn limits(&self) -> &Limits {
+        &self.rules.limits
     }
 
     /// Adds every balance up anew from the postings and compares.

@@ -14,11 +14,20 @@ use super::channels::{has_passed, known, rest_of, signed_by};
 use super::schema::stored;
 use super::{LedgerError, Rules};
 
-/// The text of a receipt, or why there is none although the payee asked for it. Both are committed: a fencing token
-/// that the payee signed has been seen, whatever became of the rest.
-pub(super) type Outcome = Result<String, Box<Problem>>;
+/// A receipt, or why there is none although the payee asked for it. Both are committed: a fencing token that the payee
+/// signed has been seen, whatever became of the rest.
+pub(super) type Outcome = Result<Settled, Box<Problem>>;
 
-/// Redeems a voucher. The order of the checks is part of the contract.
+/// A settlement that took place.
+#[derive(Debug)]
+pub(super) enum Settled {
+    /// Now. Its receipt still lacks its place in the batch.
+    Now(Receipt),
+    /// Before: the text of its first receipt.
+    Before(String),
+}
+
+/// Redeems a voucher, as one of the batch of `at_ms`. The order of the checks is part of the contract.
 ///
 /// # Errors
 /// What leaves nothing behind: a request of the wrong shape, an unknown channel, one not signed by the payee, one with
@@ -26,6 +35,7 @@ pub(super) type Outcome = Result<String, Box<Problem>>;
 pub(super) fn settle(
     tx: &Transaction<'_>,
     rules: &Rules,
+    at_ms: i64,
     id: &ChannelId,
     request: &SettlementRequest,
 ) -> Result<Outcome, LedgerError> {
@@ -36,10 +46,10 @@ pub(super) fn settle(
     check_fencing_token(tx, rules, &channel, request.fencing_token)?;
     // Before the look at the channel: a closed channel still answers what closed it.
     if let Some(receipt) = recorded(tx, id, request)? {
-        return Ok(Ok(receipt));
+        return Ok(Ok(Settled::Before(receipt)));
     }
     match check(rules, &channel, request, &voucher) {
-        Ok(()) => pay(tx, rules, &channel, request, &voucher).map(Ok),
+        Ok(()) => pay(tx, rules, at_ms, &channel, request, &voucher).map(|receipt| Ok(Settled::Now(receipt))),
         Err(LedgerError::Refused(problem)) => Ok(Err(problem)),
         Err(error) => Err(error),
     }
@@ -175,14 +185,15 @@ fn check(
     }
 }
 
-/// Moves the money, and keeps the receipt's text for every repeat.
+/// Moves the money, and keeps the receipt for a repeat. Its text is final once [`complete`] has kept it.
 fn pay(
     tx: &Transaction<'_>,
     rules: &Rules,
+    at_ms: i64,
     channel: &IssuerChannel,
     request: &SettlementRequest,
     voucher: &Redeemed,
-) -> Result<String, LedgerError> {
+) -> Result<Receipt, LedgerError> {
     let (id, terms) = (&channel.channel_id, &channel.terms);
     let settled_amount = request.cumulative_amount;
     let lower = || LedgerError::inconsistent("a settlement below what was settled");
@@ -192,14 +203,13 @@ fn pay(
     let refunded_amount = if request.close { rest } else { Amount::ZERO };
     let released = if request.close { held } else { paid };
 
-    let now_ms = rules.now_ms();
-    let operation = Operation::begin(tx, OperationKind::Settle, &terms.asset, now_ms)?;
+    let operation = Operation::begin(tx, OperationKind::Settle, &terms.asset, at_ms)?;
     operation.post(Place::Escrow(id), Place::Party(&terms.payee), paid)?;
     operation.post(Place::Escrow(id), Place::Party(&terms.payer), refunded_amount)?;
     change_locked(tx, &terms.payer, &terms.asset, Locked::Less(released))?;
 
-    let receipt = signed_receipt(rules, id, settled_amount, refunded_amount, request.close, now_ms);
-    let receipt = serde_json::to_string(&receipt).map_err(LedgerError::inconsistent)?;
+    let receipt = signed_receipt(rules, id, settled_amount, refunded_amount, request.close, at_ms);
+    let text = serde_json::to_string(&receipt).map_err(LedgerError::inconsistent)?;
     let latest = voucher.latest(settled_amount).map(|latest| serde_json::to_string(&latest)).transpose();
     let latest = latest.map_err(LedgerError::inconsistent)?;
     let status = if request.close { "closed" } else { "open" };
@@ -213,7 +223,7 @@ fn pay(
         stored(settled_amount.units()),
         stored(refunded_amount.units()),
         latest,
-        receipt
+        text
     ])?;
     tx.prepare_cached(
         "INSERT INTO settlements (channel_id, cumulative_amount, close, fencing_token, receipt)
@@ -224,9 +234,26 @@ fn pay(
         stored(settled_amount.units()),
         request.close,
         stored(request.fencing_token),
-        receipt
+        text
     ])?;
     Ok(receipt)
+}
+
+/// Keeps the receipt of a new settlement with its place in the batch, for every repeat; gives back its text.
+pub(super) fn complete(tx: &Transaction<'_>, receipt: &Receipt) -> Result<String, LedgerError> {
+    let text = serde_json::to_string(receipt).map_err(LedgerError::inconsistent)?;
+    tx.prepare_cached("UPDATE channels SET receipt = ?2 WHERE channel_id = ?1")?
+        .execute(params![receipt.channel_id.0, text])?;
+    tx.prepare_cached(
+        "UPDATE settlements SET receipt = ?4 WHERE channel_id = ?1 AND cumulative_amount = ?2 AND close = ?3",
+    )?
+    .execute(params![
+        receipt.channel_id.0,
+        stored(receipt.settled_amount.units()),
+        receipt.closed,
+        text
+    ])?;
+    Ok(text)
 }
 
 fn signed_receipt(
@@ -245,5 +272,6 @@ fn signed_receipt(
         closed,
         settled_at_ms,
         signature: Signature::of(&rules.signing_key, &message),
+        inclusion: None,
     }
 }
