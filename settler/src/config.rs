@@ -16,6 +16,9 @@ const ENTRIES_PER_READ_MAX: usize = 4_096;
 /// Most due channels in one read: their new times are written in one call, which keeps Redis from everything else.
 const DUE_PER_READ_MAX: u32 = 4_096;
 
+/// Most settlements in one request: its answer, a kilobyte for each, must stay within what is read of one.
+const SETTLEMENTS_PER_REQUEST_MAX: usize = 1_024;
+
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -132,6 +135,10 @@ impl Default for PolicyConfig {
 pub struct ClosesConfig {
     /// Closes under way at once.
     pub in_flight_max: usize,
+    /// Settlements that go to the issuer in one request, at most; 1 sends each alone.
+    pub settlements_per_request: usize,
+    /// Requests to settle that are with the issuer at once.
+    pub requests_in_flight_max: usize,
     /// Due channels of one partition that are looked at at a time.
     pub due_per_read: u32,
     /// Milliseconds before a close that got no final answer is tried again, at least.
@@ -142,7 +149,14 @@ pub struct ClosesConfig {
 
 impl Default for ClosesConfig {
     fn default() -> Self {
-        Self { in_flight_max: 64, due_per_read: 256, retry_delay_min_ms: 200, retry_delay_max_ms: 60_000 }
+        Self {
+            in_flight_max: 64,
+            settlements_per_request: 64,
+            requests_in_flight_max: 4,
+            due_per_read: 256,
+            retry_delay_min_ms: 200,
+            retry_delay_max_ms: 60_000,
+        }
     }
 }
 
@@ -227,6 +241,13 @@ impl Config {
         }
         positive("consumer.poll_ms", self.consumer.poll_ms)?;
         positive("closes.in_flight_max", saturating(self.closes.in_flight_max))?;
+        if !(1..=SETTLEMENTS_PER_REQUEST_MAX).contains(&self.closes.settlements_per_request) {
+            return Err(ConfigError::invalid(
+                "closes.settlements_per_request",
+                format!("1 to {SETTLEMENTS_PER_REQUEST_MAX}"),
+            ));
+        }
+        positive("closes.requests_in_flight_max", saturating(self.closes.requests_in_flight_max))?;
         if !(1..=DUE_PER_READ_MAX).contains(&self.closes.due_per_read) {
             return Err(ConfigError::invalid("closes.due_per_read", format!("1 to {DUE_PER_READ_MAX}")));
         }
@@ -323,6 +344,12 @@ mod tests {
         assert!(fault(|c| c.consumer.entries_per_read = 0).contains("consumer.entries_per_read"));
         assert!(fault(|c| c.consumer.poll_ms = 0).contains("consumer.poll_ms"));
         assert!(fault(|c| c.closes.in_flight_max = 0).contains("closes.in_flight_max"));
+        for outside in [0, 1_025] {
+            let closes = ClosesConfig { settlements_per_request: outside, ..ClosesConfig::default() };
+            let error = Config { closes, ..Config::default() }.validate_work().expect_err("out of range");
+            assert!(error.to_string().contains("closes.settlements_per_request"), "{error}");
+        }
+        assert!(fault(|c| c.closes.requests_in_flight_max = 0).contains("closes.requests_in_flight_max"));
         assert!(fault(|c| c.closes.due_per_read = 0).contains("closes.due_per_read"));
         assert!(fault(|c| c.issuer.request_timeout_ms = 0).contains("issuer.request_timeout_ms"));
         assert!(fault(|c| c.readiness_interval_ms = 0).contains("readiness_interval_ms"));
