@@ -1,11 +1,13 @@
 //! Settlements on their way to the issuer. One that comes while fewer requests are under way than there may be is sent at
-//! once; those that come meanwhile go together in the next request. Each close gets its own result.
+//! once; those that come meanwhile go together in the next request. Each close gets its own result. Where each goes alone,
+//! because it is so configured or the issuer takes no batches, none waits for another.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::batch::ChannelSettlement;
+use common::store::lease::Lease;
 use common::wire::Receipt;
 use futures::future::join_all;
 use service::issuer_client::{BatchError, IssuerClient, IssuerError};
@@ -29,16 +31,26 @@ pub(crate) trait Issuer: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Settled>, BatchError>> + Send;
 }
 
-impl Issuer for IssuerClient {
-    fn settle(&self, settlement: &ChannelSettlement) -> impl Future<Output = Settled> + Send {
-        IssuerClient::settle(self, &settlement.channel_id, &settlement.request)
+/// The issuer, for as long as the lease lasts: what has waited here is not sent by someone who leads no more.
+#[derive(Debug)]
+pub(crate) struct Leased {
+    pub(crate) issuer: IssuerClient,
+    pub(crate) lease: Arc<Lease>,
+}
+
+impl Issuer for Leased {
+    async fn settle(&self, settlement: &ChannelSettlement) -> Settled {
+        match self.lease.token() {
+            Ok(_) => self.issuer.settle(&settlement.channel_id, &settlement.request).await,
+            Err(over) => Err(IssuerError::Unavailable { detail: over.to_string() }),
+        }
     }
 
-    fn settle_all(
-        &self,
-        settlements: &[ChannelSettlement],
-    ) -> impl Future<Output = Result<Vec<Settled>, BatchError>> + Send {
-        IssuerClient::settle_all(self, settlements)
+    async fn settle_all(&self, settlements: &[ChannelSettlement]) -> Result<Vec<Settled>, BatchError> {
+        match self.lease.token() {
+            Ok(_) => self.issuer.settle_all(settlements).await,
+            Err(over) => Err(BatchError::Unavailable { detail: over.to_string() }),
+        }
     }
 }
 
@@ -62,11 +74,14 @@ struct Queue {
 
 /// The settlements of one leadership. It has no task of its own while there is nothing to send.
 #[derive(Debug)]
-pub(crate) struct Batcher<I = IssuerClient> {
+pub(crate) struct Batcher<I = Leased> {
     issuer: I,
     metrics: Metrics,
+    /// Requests under way at once, where they hold several settlements.
     senders_max: usize,
-    /// Settlements in one request. Falls, for as long as the leadership lasts, where the issuer does not take so many.
+    /// Settlements in one request, as configured.
+    wanted: usize,
+    /// As many of these as the issuer takes. Falls, for as long as the leadership lasts.
     per_request: AtomicUsize,
     queue: Mutex<Queue>,
 }
@@ -77,6 +92,7 @@ impl<I: Issuer> Batcher<I> {
             issuer,
             metrics,
             senders_max: closes.requests_in_flight_max,
+            wanted: closes.settlements_per_request,
             per_request: AtomicUsize::new(closes.settlements_per_request),
             queue: Mutex::default(),
         }
@@ -91,7 +107,7 @@ impl<I: Issuer> Batcher<I> {
         let (reply, answer) = oneshot::channel();
         let mut queue = self.queue();
         queue.waiting.push_back(Waiting { settlement, reply });
-        let has_room = queue.senders < self.senders_max;
+        let has_room = queue.senders < self.senders_max || self.each_alone();
         if has_room {
             queue.senders = queue.senders.saturating_add(1);
         }
@@ -107,7 +123,11 @@ impl<I: Issuer> Batcher<I> {
         }
     }
 
-    /// What goes in the next request; `None` ends the sender.
+    fn each_alone(&self) -> bool {
+        self.per_request.load(Ordering::Relaxed) <= 1
+    }
+
+    /// What goes next; `None` ends the sender.
     fn take(&self) -> Option<Vec<Waiting>> {
         let mut queue = self.queue();
         if queue.waiting.is_empty() {
@@ -115,38 +135,51 @@ impl<I: Issuer> Batcher<I> {
             queue.senders = queue.senders.saturating_sub(1);
             return None;
         }
-        let count = queue.waiting.len().min(self.per_request.load(Ordering::Relaxed).max(1));
+        // Alone means at once and not one after the other.
+        let most = if self.each_alone() { self.wanted } else { self.per_request.load(Ordering::Relaxed) };
+        let count = queue.waiting.len().min(most.max(1));
         Some(queue.waiting.drain(..count).collect())
     }
 
     async fn send(&self, batch: Vec<Waiting>) {
+        if batch.len() == 1 || self.each_alone() {
+            return self.send_each(batch).await;
+        }
         let (settlements, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|Waiting { settlement, reply }| (settlement, reply)).unzip();
-        let results = match settlements.as_slice() {
-            [alone] => vec![self.send_alone(alone).await],
-            several => match self.issuer.settle_all(several).await {
-                Ok(results) => {
-                    self.metrics.request("answered", several.len());
-                    results
+        match self.issuer.settle_all(&settlements).await {
+            Ok(results) => {
+                self.metrics.request("answered", settlements.len());
+                for (reply, result) in replies.into_iter().zip(results) {
+                    // A close that is gone has no use for it.
+                    let _ = reply.send(result);
                 }
-                // All, some or none of them took place. Each is sent again as it is, and then gets its first receipt.
-                Err(BatchError::Unavailable { detail }) => {
-                    self.metrics.request("unavailable", several.len());
-                    several.iter().map(|_| Err(IssuerError::Unavailable { detail: detail.clone() })).collect()
+            }
+            // All, some or none of them took place. Each is sent again as it is, and then gets its first receipt.
+            Err(BatchError::Unavailable { detail }) => {
+                self.metrics.request("unavailable", settlements.len());
+                for reply in replies {
+                    let _ = reply.send(Err(IssuerError::Unavailable { detail: detail.clone() }));
                 }
-                // The issuer has looked at none of them, and no channel is given up on for the company it was in: what
-                // is final about a settlement is only what the issuer says to it alone.
-                Err(refusal @ (BatchError::NotTaken { .. } | BatchError::NoRoute)) => {
-                    self.metrics.request("not_taken", several.len());
-                    self.send_fewer(several.len(), &refusal);
-                    join_all(several.iter().map(|settlement| self.send_alone(settlement))).await
-                }
-            },
-        };
-        for (reply, result) in replies.into_iter().zip(results) {
-            // A close that is gone has no use for it.
-            let _ = reply.send(result);
+            }
+            // The issuer has looked at none of them, and no channel is given up on for the company it was in: what is
+            // final about a settlement is only what the issuer says to it alone.
+            Err(refusal @ (BatchError::NotTaken { .. } | BatchError::NoRoute)) => {
+                self.metrics.request("not_taken", settlements.len());
+                self.send_fewer(settlements.len(), &refusal);
+                let batch = settlements.into_iter().zip(replies);
+                self.send_each(batch.map(|(settlement, reply)| Waiting { settlement, reply }).collect())
+                    .await;
+            }
         }
+    }
+
+    /// Sends each in a request of its own, all at once, and answers each as soon as it is answered.
+    async fn send_each(&self, batch: Vec<Waiting>) {
+        let each = batch.into_iter().map(async |Waiting { settlement, reply }| {
+            let _ = reply.send(self.send_alone(&settlement).await);
+        });
+        join_all(each).await;
     }
 
     async fn send_alone(&self, settlement: &ChannelSettlement) -> Settled {

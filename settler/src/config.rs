@@ -135,9 +135,9 @@ impl Default for PolicyConfig {
 pub struct ClosesConfig {
     /// Closes under way at once.
     pub in_flight_max: usize,
-    /// Settlements that go to the issuer in one request, at most; 1 sends each alone.
+    /// Settlements that go to the issuer in one request, at most; 1 sends each alone, as soon as it comes.
     pub settlements_per_request: usize,
-    /// Requests to settle that are with the issuer at once.
+    /// Requests to settle that are with the issuer at once, where they hold several settlements.
     pub requests_in_flight_max: usize,
     /// Due channels of one partition that are looked at at a time.
     pub due_per_read: u32,
@@ -218,14 +218,15 @@ impl Config {
             return Err(ConfigError::invalid("policy.capacity_used_percent", "1 to 100, or null"));
         }
         positive("policy.expiry_margin_s", self.policy.expiry_margin_s)?;
-        // Retries come more often as the expiry draws near (see settlement::retry_delay), so that two full timeouts
-        // leave room for a third attempt.
-        let least = self.issuer.request_timeout_ms.saturating_mul(2);
+        // An attempt may wait for requests that are under way, and then be in one that is not answered either: two
+        // timeouts. Retries come more often as the expiry draws near (see settlement::retry_delay), so that a third
+        // leaves room for another attempt.
+        let least = self.issuer.request_timeout_ms.saturating_mul(3);
         if self.policy.expiry_margin_s.saturating_mul(1_000) < least {
             return Err(ConfigError::invalid(
                 "policy.expiry_margin_s",
                 format!(
-                    "at least twice issuer.request_timeout_ms ({least} ms): a timeout must leave time for another attempt"
+                    "at least three times issuer.request_timeout_ms ({least} ms): an attempt that waits for another and is not answered must leave time for one more"
                 ),
             ));
         }
@@ -325,8 +326,8 @@ mod tests {
         assert_eq!(fault(|_| ()), "");
         assert!(fault(|c| c.lease.ttl_ms = 3_999).contains("lease.ttl_ms"));
         assert_eq!(fault(|c| c.lease.ttl_ms = 4_000), "");
-        assert!(fault(|c| c.policy.expiry_margin_s = 9).contains("policy.expiry_margin_s"));
-        assert_eq!(fault(|c| c.policy.expiry_margin_s = 10), "");
+        assert!(fault(|c| c.policy.expiry_margin_s = 14).contains("policy.expiry_margin_s"));
+        assert_eq!(fault(|c| c.policy.expiry_margin_s = 15), "");
         assert!(fault(|c| c.closes.retry_delay_max_ms = 199).contains("closes.retry_delay_max_ms"));
         assert!(fault(|c| c.redis.partitions = 3).contains("redis.partitions"));
     }

@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
-use crate::batcher::{self, Batcher};
+use crate::batcher::{self, Batcher, Leased};
 use crate::metrics::gauge_value;
 
 /// Partitions that are taken, or whose pages are held in memory, at once.
@@ -104,7 +104,8 @@ pub(crate) struct Leadership {
 impl Leadership {
     pub(crate) fn new(app: Arc<App>, lease: Arc<Lease>) -> Arc<Self> {
         let closes = app.config.closes.in_flight_max.min(Semaphore::MAX_PERMITS);
-        let settlements = Batcher::new(app.issuer.clone(), &app.config.closes, app.metrics.clone());
+        let issuer = Leased { issuer: app.issuer.clone(), lease: lease.clone() };
+        let settlements = Batcher::new(issuer, &app.config.closes, app.metrics.clone());
         Arc::new(Self {
             app,
             lease,

@@ -192,10 +192,25 @@ async fn an_issuer_without_the_route_is_asked_for_it_once() {
     for channel in 3..6 {
         subject.submit(channel);
     }
-    subject.batcher.issuer.permits.add_permits(2);
+    subject.batcher.issuer.permits.add_permits(3);
     subject.requested(7).await;
     let batches = subject.requests().into_iter().filter(|request| request.len() > 1).count();
     assert_eq!(batches, 1);
+    for channel in 6..9 {
+        subject.submit(channel);
+    }
+    // None of these three is answered, and one request may be under way: they do not wait for one another.
+    subject.requested(10).await;
+    subject.all_get_their_own().await;
+}
+
+#[tokio::test]
+async fn where_each_goes_alone_none_waits_for_another() {
+    let mut subject = Subject::new(Scripted::new(100, None), 1, 1);
+    for channel in 0..5 {
+        subject.submit(channel);
+    }
+    subject.requested(5).await;
     subject.all_get_their_own().await;
 }
 

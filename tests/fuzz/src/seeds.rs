@@ -1,6 +1,7 @@
 //! Valid input of every target, and input that is wrong in the ways that people get it wrong.
 
 use common::amount::Amount;
+use common::batch::{ChannelSettlement, SettlementResult, SettlementsAnswer, commit};
 use common::channel::{SchemeKind, Terms};
 use common::ids::{ChannelId, PublicKey, Signature};
 use common::message;
@@ -57,14 +58,20 @@ fn voucher((amount, expires_at): (u64, i64)) -> PaymentRequest {
 fn receipt() -> Receipt {
     let (channel_id, settled_amount, refunded_amount) = (terms().id(), Amount::new(5), Amount::new(999_995));
     let message = message::receipt(&channel_id, settled_amount, refunded_amount, true, 1_700_000_000_000);
-    Receipt {
+    let receipt = Receipt {
         channel_id,
         settled_amount,
         refunded_amount,
         closed: true,
         settled_at_ms: 1_700_000_000_000,
         signature: sign(1, &message),
-    }
+        inclusion: None,
+    };
+    // Three times the same: a tree with a place that has siblings.
+    let mut batch = [receipt.clone(), receipt.clone(), receipt];
+    commit(&mut batch, &key(1));
+    let [_, receipt, _] = batch;
+    receipt
 }
 
 fn issuer_channel() -> IssuerChannel {
@@ -249,10 +256,15 @@ fn issuer_requests() -> Vec<Vec<u8>> {
         open(weak),
         open(odd),
         json(&settlement),
-        json(&SettlementRequest { signature: None, ..settlement }),
+        json(&SettlementRequest { signature: None, ..settlement.clone() }),
         json(&RefundRequest { signature: sign(2, &message::refund(&id)) }),
         json(&AccountRequest { public_key: public(2) }),
         json(&CloseRequest { requested_by: Party::Payee, signature: sign(3, &message::close_request(&id)) }),
+        json(&serde_json::json!({ "settlements": [
+            ChannelSettlement { channel_id: id, request: settlement },
+            { "channel_id": id, "amount": 5 },
+            [],
+        ] })),
     ]
 }
 
@@ -274,6 +286,12 @@ fn issuer_answers() -> Vec<Vec<u8>> {
         json(&Problem::new(Code::StaleAmount)),
     ];
     seeds.extend(texts(&["<html>502</html>", "", "[]", "{\"code\":\"new_code\"}"]));
+    let results = vec![
+        SettlementResult::Settled(receipt()),
+        SettlementResult::Refused(Problem::new(Code::ChannelClosed)),
+        SettlementResult::Settled(Receipt { inclusion: None, ..receipt() }),
+    ];
+    seeds.push(json(&SettlementsAnswer { results }));
     seeds
 }
 
