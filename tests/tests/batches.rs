@@ -262,6 +262,6 @@ async fn a_receipt_of_an_issuer_that_commits_to_no_batches_still_closes_its_chan
     assert!(!text.contains("inclusion"));
     rig.front.next(Route::Settle, 1, Step::Json(200, text));
     ask_to_close(&rig, &channel).await;
-    let found = rig.closed(&channel, 9).await;
+    let found = rig.in_status(&channel, Status::Closed).await;
     assert_eq!((found.attempts, found.receipt), (0, Some(alone)));
 }
