@@ -65,6 +65,9 @@ pub(crate) enum Command {
     Chaos(commands::chaos::ChaosArgs),
     /// Check that what was acknowledged, recorded and settled is the same, channel by channel.
     Audit(commands::audit::AuditArgs),
+    /// Check a settlement without asking anyone.
+    #[command(subcommand)]
+    Verify(commands::verify::VerifyCommand),
     /// Look into Redis without changing anything.
     Inspect(commands::inspect::InspectArgs),
     /// Check Redis, issuer and clocks, and say what to do about what is wrong.

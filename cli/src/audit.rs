@@ -7,6 +7,7 @@ mod channel;
 pub mod gather;
 
 use common::amount::Amount;
+use common::batch::Flaw;
 use common::channel::{Status, Terms};
 use common::ids::ChannelId;
 use common::wire::{IssuerStatus, Receipt};
@@ -69,6 +70,8 @@ pub struct IssuedFacts {
     pub receipt: Option<Receipt>,
     /// Whether the issuer's key signed that receipt.
     pub receipt_signed: bool,
+    /// What is wrong with the batch that it names, if anything.
+    pub receipt_flaw: Option<Flaw>,
 }
 
 /// What is wrong, by kind.
@@ -103,6 +106,8 @@ pub enum Kind {
     ReceiptWrong,
     /// The receipt is not signed by the issuer's key.
     ReceiptForged,
+    /// The receipt is not in the batch that it names, or the issuer's key did not sign that one.
+    ReceiptNotInBatch,
     /// Not closed, though it was to be.
     NotClosed,
     /// The issuer's postings do not sum to nothing.

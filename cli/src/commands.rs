@@ -14,6 +14,7 @@ pub(crate) mod load;
 pub(crate) mod pay;
 pub(crate) mod recover;
 mod service;
+pub(crate) mod verify;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,7 @@ pub(crate) fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitCod
             Command::Load(args) => load::run(args, printer).await,
             Command::Chaos(args) => chaos::run(args, printer).await,
             Command::Audit(args) => audit::run(args, printer).await,
+            Command::Verify(command) => verify::run(command, printer),
             Command::Inspect(args) => inspect::run(args, printer).await,
             Command::Doctor(args) => doctor::run(args, printer).await,
             Command::Config(command) => config::run(command, printer),

@@ -125,7 +125,7 @@ pub enum Kind {
     SettledTwice,
     /// Postings do not sum to nothing, or an escrow did not pay out what the channel says.
     PostingsUnbalanced,
-    /// A receipt that the issuer did not sign, that says something else, or that is missing.
+    /// A receipt that the issuer did not sign, that is not in its batch, that says something else, or that is missing.
     ReceiptWrong,
     /// Two answers that cannot both be true, or one that cannot be true at all.
     Contradiction,

@@ -1,6 +1,6 @@
 //! The program as people and scripts run it: exit codes, what goes to stdout, and a whole stack up and down.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -122,6 +122,9 @@ fn a_payer_can_open_pay_and_close_and_the_audit_sees_it_all() {
     assert_eq!(go(&["audit", "--expect-closed"]).status.code(), Some(1));
     let closed = stdout_json(&go(&["channel", "close", &channel, "--key", "payer.key", "--wait", "--json"]));
     assert_eq!(closed["receipt"]["settled_amount"], "15");
+    let receipt =
+        stdout_json(&go(&["channel", "show", &channel, "--from", "issuer", "--json"]))["receipt"].clone();
+    a_receipt_is_verified_offline(dir.path(), &closed, &receipt);
     let line = format!(
         r#"{{"channel_id":"{channel}","cumulative_amount":"16","expires_at":0,"signature":"{}","outcome":"accepted","relayer":"x","at_ms":0}}"#,
         closed["latest"]["signature"].as_str().expect("a signature")
@@ -167,10 +170,53 @@ fn a_payer_can_open_pay_and_close_and_the_audit_sees_it_all() {
     }
 }
 
+/// The channel as the relayer gave it, the receipt as the issuer gave it; and neither once it was changed.
+fn a_receipt_is_verified_offline(dir: &Path, closed: &Value, receipt: &Value) {
+    let issuer = closed["terms"]["issuer"].as_str().expect("a key");
+    let verify = |value: &Value| {
+        std::fs::write(dir.join("receipt.json"), value.to_string()).expect("writable");
+        // Nobody can be asked: there is no such address.
+        millrace(dir, &["verify", "receipt", "receipt.json", "--issuer", issuer, "--json"])
+            .env("MILLRACE_ISSUER_URL", "http://127.0.0.1:1")
+            .output()
+            .expect("millrace runs")
+    };
+    assert_eq!(&closed["receipt"], receipt);
+    for good in [closed, receipt] {
+        let proven = stdout_json(&verify(good));
+        assert_eq!((&proven["settled_amount"], &proven["closed"]), (&"15".into(), &true.into()));
+        assert_eq!(proven["batch"]["root"], receipt["inclusion"]["root"]);
+    }
+    let mut tampered = receipt.clone();
+    tampered["settled_amount"] = "16".into();
+    let output = verify(&tampered);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty() && stderr(&output).lines().count() == 1, "{}", stderr(&output));
+    assert!(stderr(&output).contains("settled_amount"), "{}", stderr(&output));
+
+    let mut from_stdin = millrace(dir, &["verify", "receipt", "-", "--issuer", issuer])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("millrace runs");
+    let mut stdin = from_stdin.stdin.take().expect("piped");
+    stdin.write_all(receipt.to_string().as_bytes()).expect("it reads");
+    drop(stdin);
+    let output = from_stdin.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("leaf ") && text.contains("proven"), "{text}");
+}
+
 #[test]
 fn wrong_usage_is_told_apart_from_failure() {
     let dir = tempfile::tempdir().expect("a temp dir");
-    for usage in [&["pay"][..], &["no-such-command"], &["load", "--payee", "x"], &["keys", "new"]] {
+    for usage in [
+        &["pay"][..],
+        &["no-such-command"],
+        &["load", "--payee", "x"],
+        &["keys", "new"],
+        &["verify", "receipt", "x.json"],
+    ] {
         assert_eq!(run(dir.path(), usage).status.code(), Some(2), "{usage:?}");
     }
     let nobody = run(dir.path(), &["channel", "list", "--issuer-url", "http://127.0.0.1:1"]);

@@ -1,4 +1,4 @@
-//! Keys, channel ids and signatures: raw bytes in memory, base58 wherever a person or a protocol reads them.
+//! Keys, channel ids, hashes and signatures: raw bytes in memory, base58 wherever a person or a protocol reads them.
 
 use std::borrow::Cow;
 use std::fmt;

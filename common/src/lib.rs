@@ -10,18 +10,21 @@
 //! * [`channel`]: channel terms, their id, and the one table of status changes.
 //! * [`voucher`], [`scheme`]: how a payment proves an amount; [`voucher::VerifiedVoucher`] can only be built here.
 //! * [`client`]: the payer's side of the schemes that commit at opening.
+//! * [`merkle`]: trees of hashes, as RFC 6962 has them. [`batch`]: settlements that go together, committed in one.
 //! * [`wire`], [`problem`]: JSON bodies and error codes as they cross HTTP. No HTTP itself.
 //! * [`store`]: the only code that names Redis: keys, scripts, streams, the lease.
 //! * [`config`], [`secret`], [`clock`], [`telemetry`]: what a process needs around all this.
 //! * [`fault_point`]: where tests stop a process; in no release build.
 
 pub mod amount;
+pub mod batch;
 pub mod channel;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod fault_point;
 pub mod ids;
+pub mod merkle;
 pub mod message;
 pub mod problem;
 pub mod scheme;

@@ -1,7 +1,7 @@
 //! The exact bytes that each party signs. Every layout is fixed: integers little-endian, ids and keys raw.
 
 use crate::amount::Amount;
-use crate::ids::{ChannelId, PublicKey};
+use crate::ids::{ChannelId, Hash, PublicKey};
 
 /// First bytes of a voucher message: a magic byte and the layout version.
 const VOUCHER_HEAD: [u8; 2] = [0x56, 0x01];
@@ -86,4 +86,11 @@ pub fn receipt(
         &settled_at_ms.to_le_bytes(),
     ]
     .concat()
+}
+
+/// What the issuer signs when it has settled a batch (see [`crate::batch`]):
+/// `"millrace:batch:1" || root[32] || u64le(size) || i64le(settled_at_ms)`.
+pub fn batch(root: &Hash, size: u64, settled_at_ms: i64) -> Vec<u8> {
+    [b"millrace:batch:1".as_slice(), root.as_bytes(), &size.to_le_bytes(), &settled_at_ms.to_le_bytes()]
+        .concat()
 }

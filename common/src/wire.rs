@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::amount::Amount;
 use crate::channel::{Status, Terms};
-use crate::ids::{ChannelId, PublicKey, Signature};
+use crate::ids::{ChannelId, Hash, PublicKey, Signature};
 use crate::message;
 use crate::problem::Problem;
 use crate::verify::{UsableKey, usable_key, verify_strict};
@@ -470,6 +470,10 @@ pub struct Receipt {
     pub settled_at_ms: i64,
     /// The issuer's signature of [`message::receipt`].
     pub signature: Signature,
+    /// The receipt's place in the batch that it was settled with; none only where the issuer commits to no batches, or
+    /// did not yet when it made the receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inclusion: Option<Inclusion>,
 }
 
 impl Receipt {
@@ -480,15 +484,35 @@ impl Receipt {
 
     /// True if the owner of `key`, decoded by [`usable_key`], signed exactly this receipt.
     pub fn is_signed_with(&self, key: &UsableKey) -> bool {
-        let message = message::receipt(
+        verify_strict(key, &self.message(), &self.signature)
+    }
+
+    /// What the issuer signed: [`message::receipt`]. Also the receipt's leaf in the tree of its batch.
+    pub fn message(&self) -> Vec<u8> {
+        message::receipt(
             &self.channel_id,
             self.settled_amount,
             self.refunded_amount,
             self.closed,
             self.settled_at_ms,
-        );
-        verify_strict(key, &message, &self.signature)
+        )
     }
+}
+
+/// Proof that a receipt is one of those that the issuer committed to when it settled a batch: see [`crate::batch`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Inclusion {
+    /// Root of the batch's tree.
+    pub root: Hash,
+    /// Receipts in the batch; at least 1.
+    pub size: u64,
+    /// The place of this one among them, from 0.
+    pub index: u64,
+    /// Siblings of the nodes on the way from this receipt to the root, in that order; at most 64.
+    pub siblings: Vec<Hash>,
+    /// The issuer's signature of [`message::batch`].
+    pub signature: Signature,
 }
 
 #[cfg(test)]

@@ -91,6 +91,8 @@ pub struct Limits {
     pub write_queue_max: usize,
     /// Reads that wait for their turn; more are refused as `overloaded`.
     pub read_queue_max: usize,
+    /// Settlements in one request to `POST /v1/settlements`; more are refused as `payload_too_large`.
+    pub settlements_batch_max: usize,
 }
 
 impl Default for Limits {
@@ -100,6 +102,7 @@ impl Default for Limits {
             channel_lifetime_max_s: TEN_YEARS_S,
             write_queue_max: 1_024,
             read_queue_max: 4_096,
+            settlements_batch_max: 256,
         }
     }
 }
@@ -133,6 +136,7 @@ impl common::config::Config for Config {
         }
         positive("limits.write_queue_max", saturating(self.limits.write_queue_max))?;
         positive("limits.read_queue_max", saturating(self.limits.read_queue_max))?;
+        positive("limits.settlements_batch_max", saturating(self.limits.settlements_batch_max))?;
         positive("http.connections_max", saturating(self.http.connections_max))?;
         positive("http.header_timeout_ms", self.http.header_timeout_ms)?;
         positive("http.park_after_ms", self.http.park_after_ms)?;
@@ -189,6 +193,7 @@ mod tests {
         assert_eq!(spoiled(|_| ()), "");
         assert!(spoiled(|c| c.limits.channel_lifetime_max_s = 1).contains("limits.channel_lifetime_max_s"));
         assert!(spoiled(|c| c.limits.write_queue_max = 0).contains("limits.write_queue_max"));
+        assert!(spoiled(|c| c.limits.settlements_batch_max = 0).contains("limits.settlements_batch_max"));
         assert!(spoiled(|c| c.development.asset = "a b".to_owned()).contains("development.asset"));
         assert!(spoiled(|c| c.http.request_timeout_ms = 0).contains("http.request_timeout_ms"));
     }

@@ -6,8 +6,9 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use common::batch::{ChannelSettlement, SettlementsRequest};
 use common::ids::{ChannelId, PublicKey};
-use common::problem::Code;
+use common::problem::{Code, Problem};
 use common::wire::{
     Account, AccountRequest, IssuerChannel, IssuerChannelPage, IssuerInfo, OpenRequest, RefundRequest,
     SettlementRequest,
@@ -17,7 +18,7 @@ use service::error::ApiError;
 use service::issuer_client::{Books, ChannelQuery};
 
 use crate::error::to_api;
-use crate::ledger::{Ledger, Opened};
+use crate::ledger::{Ledger, LedgerError, Opened};
 use crate::metrics::Metrics;
 
 /// What handlers work with.
@@ -83,6 +84,50 @@ pub(crate) async fn settle(
     Ok(([(header::CONTENT_TYPE, "application/json")], receipt).into_response())
 }
 
+/// Answers with a receipt or a problem for each, in order; receipts byte for byte, as [`settle`] does.
+pub(crate) async fn settle_all(
+    State(app): State<App>,
+    Json(request): Json<SettlementsRequest>,
+) -> Answer<Response> {
+    let (given, most) = (request.settlements.len(), app.ledger.limits().settlements_batch_max);
+    if given == 0 {
+        return Err(ApiError::malformed("settlements", format_args!("1 to {most} settlements")));
+    }
+    if given > most {
+        let detail = format_args!("{given} settlements, the limit is {most}");
+        return Err(Problem::new(Code::PayloadTooLarge).field("settlements").detail(detail).into());
+    }
+    let mut readable = Vec::with_capacity(given);
+    let unreadable: Vec<Option<Problem>> = request
+        .settlements
+        .into_iter()
+        .map(|value| match ChannelSettlement::from_value(value) {
+            Ok(settlement) => {
+                readable.push(settlement);
+                None
+            }
+            Err(error) => Some(Problem::malformed(&error)),
+        })
+        .collect();
+    let mut settled = app.ledger.settle_all(readable).await.map_err(to_api)?.into_iter();
+    let mut texts = Vec::with_capacity(given);
+    for unreadable in unreadable {
+        let result = match unreadable {
+            Some(problem) => Err(problem.into()),
+            None => settled.next().unwrap_or(Err(LedgerError::Stopped)).map_err(to_api),
+        };
+        app.metrics.count("settle", result.as_ref().map_or_else(|error| error.0.code.as_str(), |_| "ok"));
+        texts.push(match result {
+            Ok(receipt) => receipt,
+            Err(ApiError(problem)) => {
+                serde_json::to_string(&problem).map_err(|_| ApiError::new(Code::Internal))?
+            }
+        });
+    }
+    let body = format!("{{\"results\":[{}]}}", texts.join(","));
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
 pub(crate) async fn books(State(app): State<App>) -> Answer<Json<Books>> {
     app.ledger.verify_books().await.map(Json).map_err(to_api)
 }
@@ -113,6 +158,7 @@ fn operation(method: &Method, path: &str) -> &'static str {
         (&Method::GET, "/v1/channels/{id}") => "channel",
         (&Method::POST, "/v1/channels/{id}/refund") => "refund",
         (&Method::POST, "/v1/channels/{id}/settlements") => "settle",
+        (&Method::POST, "/v1/settlements") => "settle_all",
         (&Method::GET, "/v1/books") => "books",
         _ => "other",
     }

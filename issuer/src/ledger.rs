@@ -10,9 +10,11 @@
 //!
 //! * `schema`: tables and how they came about; `worker`: the thread behind each connection.
 //! * `books`: postings, the only way money moves, and the check that adds them up anew.
-//! * `accounts`, `channels`, `settlements`: the operations, as functions of an open transaction.
+//! * `accounts`, `channels`, `settlements`: the operations, as functions of an open transaction. `batches`: several
+//!   settlements in one, and what the issuer commits to.
 
 mod accounts;
+mod batches;
 mod books;
 mod channels;
 mod schema;
@@ -22,6 +24,7 @@ mod worker;
 use std::path::Path;
 use std::sync::Arc;
 
+use common::batch::ChannelSettlement;
 use common::clock::Clock;
 use common::fault_point;
 use common::ids::{ChannelId, PublicKey};
@@ -35,6 +38,7 @@ use rusqlite::{Transaction, TransactionBehavior};
 use service::issuer_client::{Books, ChannelQuery};
 
 use crate::config::{Development, Limits};
+pub use batches::Settlement;
 pub use schema::OpenError;
 use worker::Worker;
 
@@ -213,13 +217,28 @@ impl Ledger {
     /// `malformed`, `unknown_channel`, `invalid_signature`, `stale_fencing_token`, `channel_closed`,
     /// `channel_expired`, `over_capacity`, `stale_amount`.
     pub async fn settle(&self, id: ChannelId, request: SettlementRequest) -> Result<String, LedgerError> {
-        let proven = self.prove_ahead(id, &request).await?;
-        // A refusal is a result here, not an error: the token that came with it is kept either way.
-        let settle =
-            move |tx: &Transaction<'_>, rules: &Rules| settlements::settle(tx, rules, &id, &request, proven);
-        let outcome = self.write(settle).await?;
+        let alone = vec![ChannelSettlement { channel_id: id, request }];
+        self.settle_all(alone).await?.pop().unwrap_or(Err(LedgerError::Stopped))
+    }
+
+    /// Redeems vouchers, each as [`Ledger::settle`] does, in one transaction: one flush for all of them, and one
+    /// signature that commits to all receipts that are new. Gives a result for each, in order.
+    ///
+    /// # Errors
+    /// Nothing took place. What is wrong with one of them is its own result.
+    pub async fn settle_all(&self, batch: Vec<ChannelSettlement>) -> Result<Vec<Settlement>, LedgerError> {
+        let mut proven = Vec::with_capacity(batch.len());
+        for ChannelSettlement { channel_id, request } in &batch {
+            proven.push(self.prove_ahead(*channel_id, request).await?);
+        }
+        let results = self.write(move |tx, rules| batches::settle(tx, rules, &batch, &proven)).await?;
         fault_point::reach("settlement_committed");
-        outcome.map_err(LedgerError::Refused)
+        Ok(results)
+    }
+
+    /// The bounds on what is taken.
+    pub fn limits(&self) -> &Limits {
+        &self.rules.limits
     }
 
     /// See [`settlements::prove_ahead`]; a signed voucher is checked where it is settled.

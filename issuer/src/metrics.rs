@@ -20,7 +20,7 @@ impl Metrics {
         let operations = IntCounterVec::new(
             Opts::new(
                 "millrace_issuer_operations_total",
-                "Requests by operation and outcome (ok or the error's code).",
+                "Operations by outcome (ok or the error's code); each settlement of a batch is one.",
             ),
             &["operation", "outcome"],
         )?;
@@ -37,9 +37,14 @@ impl Metrics {
         Ok(Self { operations, seconds })
     }
 
+    /// Counts an operation that was one of several in a request.
+    pub(crate) fn count(&self, operation: &str, outcome: &str) {
+        self.operations.with_label_values(&[operation, outcome]).inc();
+    }
+
     /// Counts one request.
     pub(crate) fn observe(&self, operation: &str, outcome: &str, took: Duration) {
-        self.operations.with_label_values(&[operation, outcome]).inc();
+        self.count(operation, outcome);
         self.seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
     }
 }

@@ -17,6 +17,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/v1/channels/{id}", get(handlers::channel))
         .route("/v1/channels/{id}/refund", post(handlers::refund))
         .route("/v1/channels/{id}/settlements", post(handlers::settle))
+        .route("/v1/settlements", post(handlers::settle_all))
         .route("/v1/books", get(handlers::books))
         .route_layer(from_fn_with_state(app.metrics.clone(), handlers::measured));
     with_fallbacks(routes).with_state(app)

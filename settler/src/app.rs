@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use common::clock::Clock;
 use common::store::Store;
 use common::store::lease::Lease;
-use common::verify::UsableKey;
 use service::issuer_client::IssuerClient;
 
 use crate::config::Config;
+use crate::issuer_key::IssuerKey;
 use crate::metrics::Metrics;
 use crate::settlement::Payee;
 
@@ -22,7 +22,7 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) issuer: IssuerClient,
     /// Whose receipts count.
-    pub(crate) issuer_key: UsableKey,
+    pub(crate) issuer_key: IssuerKey,
     pub(crate) payee: Payee,
     pub(crate) metrics: Metrics,
     /// This process start, as other settlers see it.

@@ -1,9 +1,11 @@
 //! One close: stop the channel and pin its voucher, have the issuer settle it, keep the receipt. Each step can be
 //! repeated, so whoever comes after a crash begins anew.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::amount::Amount;
+use common::batch::ChannelSettlement;
 use common::channel::Status;
 use common::fault_point;
 use common::ids::ChannelId;
@@ -49,7 +51,7 @@ impl Outcome {
 
 /// A close under way.
 struct Close<'a> {
-    leadership: &'a Leadership,
+    leadership: &'a Arc<Leadership>,
     id: ChannelId,
     channel: &'a StoredChannel,
     reason: &'static str,
@@ -58,7 +60,7 @@ struct Close<'a> {
 /// Closes a channel, as far as this attempt gets. After an error of the store the channel is still due, and comes
 /// again.
 pub(crate) async fn close(
-    leadership: &Leadership,
+    leadership: &Arc<Leadership>,
     hold: &Hold,
     channel: &StoredChannel,
     reason: &'static str,
@@ -138,7 +140,7 @@ impl Close<'_> {
             let request = settlement::request(&app.payee, &self.id, redeemable, token);
             fault_point::reach("request_signed");
             let sent_at = Instant::now();
-            let answer = app.issuer.settle(&self.id, &request).await;
+            let answer = self.leadership.settle(ChannelSettlement { channel_id: self.id, request }).await;
             fault_point::reach("answer_received");
             let outcome = match &answer {
                 Ok(_) => "receipt",

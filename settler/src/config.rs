@@ -16,6 +16,9 @@ const ENTRIES_PER_READ_MAX: usize = 4_096;
 /// Most due channels in one read: their new times are written in one call, which keeps Redis from everything else.
 const DUE_PER_READ_MAX: u32 = 4_096;
 
+/// Most settlements in one request: its answer, a kilobyte for each, must stay within what is read of one.
+const SETTLEMENTS_PER_REQUEST_MAX: usize = 1_024;
+
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -132,6 +135,10 @@ impl Default for PolicyConfig {
 pub struct ClosesConfig {
     /// Closes under way at once.
     pub in_flight_max: usize,
+    /// Settlements that go to the issuer in one request, at most; 1 sends each alone, as soon as it comes.
+    pub settlements_per_request: usize,
+    /// Requests to settle that are with the issuer at once, where they hold several settlements.
+    pub requests_in_flight_max: usize,
     /// Due channels of one partition that are looked at at a time.
     pub due_per_read: u32,
     /// Milliseconds before a close that got no final answer is tried again, at least.
@@ -142,7 +149,14 @@ pub struct ClosesConfig {
 
 impl Default for ClosesConfig {
     fn default() -> Self {
-        Self { in_flight_max: 64, due_per_read: 256, retry_delay_min_ms: 200, retry_delay_max_ms: 60_000 }
+        Self {
+            in_flight_max: 64,
+            settlements_per_request: 64,
+            requests_in_flight_max: 4,
+            due_per_read: 256,
+            retry_delay_min_ms: 200,
+            retry_delay_max_ms: 60_000,
+        }
     }
 }
 
@@ -205,14 +219,15 @@ impl Config {
             return Err(ConfigError::invalid("policy.capacity_used_percent", "1 to 100, or null"));
         }
         positive("policy.expiry_margin_s", self.policy.expiry_margin_s)?;
-        // Retries come more often as the expiry draws near (see settlement::retry_delay), so that two full timeouts
-        // leave room for a third attempt.
-        let least = self.issuer.request_timeout_ms.saturating_mul(2);
+        // An attempt may wait for requests that are under way, and then be in one that is not answered either: two
+        // timeouts. Retries come more often as the expiry draws near (see settlement::retry_delay), so that a third
+        // leaves room for another attempt.
+        let least = self.issuer.request_timeout_ms.saturating_mul(3);
         if self.policy.expiry_margin_s.saturating_mul(1_000) < least {
             return Err(ConfigError::invalid(
                 "policy.expiry_margin_s",
                 format!(
-                    "at least twice issuer.request_timeout_ms ({least} ms): a timeout must leave time for another attempt"
+                    "at least three times issuer.request_timeout_ms ({least} ms): an attempt that waits for another and is not answered must leave time for one more"
                 ),
             ));
         }
@@ -228,6 +243,13 @@ impl Config {
         }
         positive("consumer.poll_ms", self.consumer.poll_ms)?;
         positive("closes.in_flight_max", saturating(self.closes.in_flight_max))?;
+        if !(1..=SETTLEMENTS_PER_REQUEST_MAX).contains(&self.closes.settlements_per_request) {
+            return Err(ConfigError::invalid(
+                "closes.settlements_per_request",
+                format!("1 to {SETTLEMENTS_PER_REQUEST_MAX}"),
+            ));
+        }
+        positive("closes.requests_in_flight_max", saturating(self.closes.requests_in_flight_max))?;
         if !(1..=DUE_PER_READ_MAX).contains(&self.closes.due_per_read) {
             return Err(ConfigError::invalid("closes.due_per_read", format!("1 to {DUE_PER_READ_MAX}")));
         }
@@ -305,8 +327,8 @@ mod tests {
         assert_eq!(fault(|_| ()), "");
         assert!(fault(|c| c.lease.ttl_ms = 3_999).contains("lease.ttl_ms"));
         assert_eq!(fault(|c| c.lease.ttl_ms = 4_000), "");
-        assert!(fault(|c| c.policy.expiry_margin_s = 9).contains("policy.expiry_margin_s"));
-        assert_eq!(fault(|c| c.policy.expiry_margin_s = 10), "");
+        assert!(fault(|c| c.policy.expiry_margin_s = 14).contains("policy.expiry_margin_s"));
+        assert_eq!(fault(|c| c.policy.expiry_margin_s = 15), "");
         assert!(fault(|c| c.closes.retry_delay_max_ms = 199).contains("closes.retry_delay_max_ms"));
         assert!(fault(|c| c.redis.partitions = 3).contains("redis.partitions"));
     }
@@ -324,6 +346,12 @@ mod tests {
         assert!(fault(|c| c.consumer.entries_per_read = 0).contains("consumer.entries_per_read"));
         assert!(fault(|c| c.consumer.poll_ms = 0).contains("consumer.poll_ms"));
         assert!(fault(|c| c.closes.in_flight_max = 0).contains("closes.in_flight_max"));
+        for outside in [0, 1_025] {
+            let closes = ClosesConfig { settlements_per_request: outside, ..ClosesConfig::default() };
+            let error = Config { closes, ..Config::default() }.validate_work().expect_err("out of range");
+            assert!(error.to_string().contains("closes.settlements_per_request"), "{error}");
+        }
+        assert!(fault(|c| c.closes.requests_in_flight_max = 0).contains("closes.requests_in_flight_max"));
         assert!(fault(|c| c.closes.due_per_read = 0).contains("closes.due_per_read"));
         assert!(fault(|c| c.issuer.request_timeout_ms = 0).contains("issuer.request_timeout_ms"));
         assert!(fault(|c| c.readiness_interval_ms = 0).contains("readiness_interval_ms"));

@@ -5,15 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::batch::ChannelSettlement;
 use common::ids::ChannelId;
 use common::store::StoreError;
 use common::store::lease::Lease;
+use common::wire::Receipt;
 use futures::{StreamExt, TryStreamExt, stream};
+use service::issuer_client::IssuerError;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
+use crate::batcher::{self, Batcher, Leased};
 use crate::metrics::gauge_value;
 
 /// Partitions that are taken, or whose pages are held in memory, at once.
@@ -97,6 +101,8 @@ pub(crate) struct Leadership {
     pub(crate) books: Books,
     /// Closes under way at once.
     pub(crate) close_slots: Arc<Semaphore>,
+    /// Settlements on their way to the issuer.
+    settlements: Arc<Batcher>,
     /// Pages in memory at once.
     pub(crate) page_slots: Semaphore,
     /// One task at a time lifts the token; the others find it lifted.
@@ -117,11 +123,14 @@ impl Leadership {
     pub(crate) fn new(app: Arc<App>, lease: Arc<Lease>) -> Arc<Self> {
         let closes = app.config.closes.in_flight_max.min(Semaphore::MAX_PERMITS);
         let books = Books::new(app.store.partitions());
+        let issuer = Leased { issuer: app.issuer.clone(), lease: lease.clone() };
+        let settlements = Batcher::new(issuer, &app.config.closes, app.metrics.clone());
         Arc::new(Self {
             app,
             lease,
             books,
             close_slots: Arc::new(Semaphore::new(closes)),
+            settlements: Arc::new(settlements),
             page_slots: Semaphore::new(PARTITIONS_AT_ONCE),
             raising: tokio::sync::Mutex::new(()),
             tasks: TaskTracker::new(),
@@ -164,6 +173,22 @@ impl Leadership {
     /// Runs a task whose panic is its own affair.
     pub(crate) fn spawn_apart(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(self.over.clone().run_until_cancelled_owned(task));
+    }
+
+    /// Has the issuer settle, together with what other closes have for it at this moment.
+    ///
+    /// # Errors
+    /// As of a request of its own: a final no to this settlement, or *not known*.
+    pub(crate) async fn settle(
+        self: &Arc<Self>,
+        settlement: ChannelSettlement,
+    ) -> Result<Receipt, IssuerError> {
+        let (answer, sender) = self.settlements.submit(settlement);
+        if let Some(sender) = sender {
+            // If it panicked, those who wait for a request would do so for ever: that ends the leadership.
+            self.spawn(sender);
+        }
+        answer.await.unwrap_or_else(|_| Err(batcher::given_up()))
     }
 
     /// True once nothing new is to be taken up.

@@ -10,13 +10,16 @@
 //! * `due`: channels whose time has come. One task a partition; every close begins here.
 //! * [`policy`]: when a channel is closed. Pure.
 //! * `closer`: one close, step by step. [`settlement`]: its request, its receipt, its backoff. Pure.
+//! * `batcher`: settlements of many closes on their way to the issuer. [`issuer_key`]: whose receipts count.
 //! * `readiness`, `metrics`, `status`: what an operator sees.
 
 mod app;
+mod batcher;
 mod closer;
 pub mod config;
 mod consumer;
 mod due;
+pub mod issuer_key;
 mod leader;
 mod leadership;
 mod metrics;
@@ -49,6 +52,7 @@ pub use config::Config;
 pub use service::process::Args;
 
 use crate::app::{App, Post, Pulse, random_process};
+use crate::issuer_key::IssuerKey;
 use crate::metrics::Metrics;
 use crate::settlement::Payee;
 use crate::status::Admin;
@@ -94,8 +98,9 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
     let secret = config.payee_key.as_ref().context("payee_key: required")?;
     let payee = Payee::new(secret.read_signing_key().context("payee_key")?);
     let issuer_key = config.issuer.public_key.context("issuer.public_key: required")?;
-    let issuer_key =
-        usable_key(&issuer_key).context("issuer.public_key: no key that signatures can be checked with")?;
+    let issuer_key = IssuerKey::new(
+        usable_key(&issuer_key).context("issuer.public_key: no key that signatures can be checked with")?,
+    );
     // Receipts are checked once, where a close ends on them: `settlement::proves_close`.
     let issuer = IssuerClient::new(&IssuerClientConfig { public_key: None, ..config.issuer.clone() })?;
     let (listener, admin_addr) = bind(config.admin_listen, "admin_listen").await?;

@@ -9,6 +9,9 @@ use prometheus::{
 /// From an answer out of memory to a timeout, in seconds.
 const BUCKETS_S: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
+/// From one settlement alone to the most that a request may hold.
+const BUCKETS_SETTLEMENTS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
 /// The settler's metrics. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
@@ -33,6 +36,8 @@ pub(crate) struct Metrics {
     step_downs: IntCounterVec,
     closes: IntCounterVec,
     issuer_seconds: HistogramVec,
+    issuer_requests: IntCounterVec,
+    settlements_per_request: Histogram,
 }
 
 impl Metrics {
@@ -88,8 +93,26 @@ impl Metrics {
             issuer_seconds: register(
                 registry,
                 HistogramVec::new(
-                    seconds("issuer_seconds", "Seconds until the issuer answered a settlement, by outcome."),
+                    seconds(
+                        "issuer_seconds",
+                        "Seconds until the issuer answered a settlement, by outcome, with its wait for a request.",
+                    ),
                     &["outcome"],
+                )?,
+            )?,
+            issuer_requests: counters(
+                "issuer_requests_total",
+                "Requests to settle, by what became of the request as a whole.",
+                &["outcome"],
+            )?,
+            settlements_per_request: register(
+                registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        full("settlements_per_request"),
+                        "Settlements that went to the issuer in one request.",
+                    )
+                    .buckets(BUCKETS_SETTLEMENTS.to_vec()),
                 )?,
             )?,
         })
@@ -113,6 +136,13 @@ impl Metrics {
     /// Notes an answer of the issuer: `receipt`, `refused` or `unavailable`.
     pub(crate) fn issuer(&self, outcome: &str, took: Duration) {
         self.issuer_seconds.with_label_values(&[outcome]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a request with so many settlements: `answered`, `unavailable`, or `not_taken` as a whole.
+    pub(crate) fn request(&self, outcome: &str, settlements: usize) {
+        self.issuer_requests.with_label_values(&[outcome]).inc();
+        // Whole numbers up to 2^53 are exact.
+        self.settlements_per_request.observe(f64::from(u32::try_from(settlements).unwrap_or(u32::MAX)));
     }
 }
 

@@ -7,12 +7,12 @@ use common::channel::SchemeKind;
 use common::ids::{ChannelId, PublicKey, Signature};
 use common::message;
 use common::store::settle::Pinned;
-use common::verify::UsableKey;
 use common::voucher::Proof;
 use common::wire::{IssuerChannel, IssuerStatus, Receipt, SettlementRequest};
 use ed25519_dalek::SigningKey;
 
 use crate::config::ClosesConfig;
+use crate::issuer_key::IssuerKey;
 
 /// The payee: the only one who can settle its channels.
 pub struct Payee {
@@ -71,16 +71,18 @@ pub fn request(
     SettlementRequest { payee_signature, ..unsigned }
 }
 
-/// True if `receipt` is the issuer's word that the channel has ended with exactly `amount` paid.
-pub fn proves_close(receipt: &Receipt, issuer: &UsableKey, id: &ChannelId, amount: Amount) -> bool {
+/// True if `receipt` is the issuer's word that the channel has ended with exactly `amount` paid: signed, and where it
+/// names its place in a batch, truly there. The one place that says what a receipt is worth.
+pub fn proves_close(receipt: &Receipt, issuer: &IssuerKey, id: &ChannelId, amount: Amount) -> bool {
     receipt.closed
         && receipt.channel_id == *id
         && receipt.settled_amount == amount
-        && receipt.is_signed_with(issuer)
+        && issuer.signed(receipt)
+        && issuer.includes(receipt)
 }
 
 /// The receipt by which the issuer has closed this channel for exactly `amount` already, if it has.
-pub fn earlier_receipt(channel: IssuerChannel, issuer: &UsableKey, amount: Amount) -> Option<Receipt> {
+pub fn earlier_receipt(channel: IssuerChannel, issuer: &IssuerKey, amount: Amount) -> Option<Receipt> {
     let id = channel.channel_id;
     let closed = channel.status == IssuerStatus::Closed && channel.settled_amount == amount;
     channel.receipt.filter(|receipt| closed && proves_close(receipt, issuer, &id, amount))
@@ -131,11 +133,12 @@ mod tests {
             closed,
             settled_at_ms: 7,
             signature: Signature::of(&key(signer), &message),
+            inclusion: None,
         }
     }
 
-    fn issuer() -> UsableKey {
-        common::verify::usable_key(&public(1)).expect("an honest key")
+    fn issuer() -> IssuerKey {
+        IssuerKey::new(common::verify::usable_key(&public(1)).expect("an honest key"))
     }
 
     #[test]
@@ -183,6 +186,26 @@ mod tests {
         assert!(!counts(&receipt(5, true, 2)), "another signer");
         assert!(!counts(&Receipt { channel_id: ChannelId([8; 32]), ..receipt(5, true, 1) }));
         assert!(!counts(&Receipt { refunded_amount: Amount::ZERO, ..receipt(5, true, 1) }), "changed");
+    }
+
+    #[test]
+    fn a_receipt_that_names_a_batch_counts_only_if_it_is_in_it_and_the_issuer_signed_it() {
+        let issuer = issuer();
+        let counts = |receipt: &Receipt| proves_close(receipt, &issuer, &ID, Amount::new(5));
+        let mut batch = [receipt(4, true, 1), receipt(5, true, 1), receipt(6, true, 1)];
+        common::batch::commit(&mut batch, &key(1));
+        assert!(counts(&batch[1]));
+        let mut elsewhere = batch[1].clone();
+        elsewhere.inclusion = batch[0].inclusion.clone();
+        assert!(
+            !counts(&elsewhere),
+            "another's place, although its batch has just been seen to be the issuer's"
+        );
+        let mut resized = batch[1].clone();
+        resized.inclusion.as_mut().expect("committed").size = 4;
+        assert!(!counts(&resized), "the same path in a larger tree, which was not signed");
+        common::batch::commit(&mut batch, &key(2));
+        assert!(!counts(&batch[1]), "another signer of the batch");
     }
 
     #[test]

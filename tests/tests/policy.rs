@@ -26,7 +26,10 @@ async fn only(rules: &[(&'static str, &str)]) -> Rig {
         "policy.capacity_used_percent",
     ];
     let off = all.map(|key| (key, "null".to_owned()));
-    let margin = [("policy.expiry_margin_s", MARGIN_S.to_string())];
+    let margin = [
+        ("policy.expiry_margin_s", MARGIN_S.to_string()),
+        ("issuer.request_timeout_ms", (MARGIN_S * 1_000 / 3).to_string()),
+    ];
     let on = rules.iter().map(|(key, value)| (*key, (*value).to_owned()));
     Rig::start(RigOptions {
         settlers: 1,

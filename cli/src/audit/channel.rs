@@ -91,6 +91,9 @@ fn issued_alone(issued: &IssuedFacts, violation: &mut impl FnMut(Kind, String)) 
         let detail = format!("capacity {}, settled {settled}, refunded {refunded}", terms.capacity);
         violation(Kind::DepositAstray, detail);
     }
+    if let Some(flaw) = &issued.receipt_flaw {
+        violation(Kind::ReceiptNotInBatch, flaw.to_string());
+    }
     match &issued.receipt {
         Some(_) if !issued.receipt_signed => {
             violation(Kind::ReceiptForged, format!("settled {settled}"));
@@ -147,6 +150,7 @@ fn distance(a: Amount, b: Amount) -> u128 {
 mod tests {
     use super::super::{Books, audit};
     use super::*;
+    use common::batch::Flaw;
     use common::channel::{SchemeKind, Terms};
     use common::ids::{PublicKey, Signature};
 
@@ -173,6 +177,7 @@ mod tests {
             closed: true,
             settled_at_ms: 5,
             signature: Signature([0; 64]),
+            inclusion: None,
         }
     }
 
@@ -193,6 +198,7 @@ mod tests {
             refunded: Amount::new(40),
             receipt: Some(receipt(60)),
             receipt_signed: true,
+            receipt_flaw: None,
         };
         let facts = ChannelFacts {
             channel_id: terms().id(),
@@ -267,7 +273,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_violation_is_found() {
-        let cases: [(Spoil, &[Kind], u128); 15] = [
+        let cases: [(Spoil, &[Kind], u128); 16] = [
             (|f, _, _| f.stored = None, &[Kind::MissingInRedis, Kind::AcknowledgedNotRecorded], 60),
             (|f, _, _| f.issued = None, &[Kind::MissingAtIssuer, Kind::NotClosed], 60),
             (|_, s, _| s.terms.salt = 2, &[Kind::TermsDiffer], 0),
@@ -297,6 +303,7 @@ mod tests {
             (|_, _, i| i.receipt = None, &[Kind::ReceiptWrong, Kind::ReceiptWrong], 0),
             (|_, s, _| s.receipt = Some(receipt(59)), &[Kind::ReceiptWrong], 0),
             (|_, _, i| i.receipt_signed = false, &[Kind::ReceiptForged], 0),
+            (|_, _, i| i.receipt_flaw = Some(Flaw::Path), &[Kind::ReceiptNotInBatch], 0),
         ];
         for (n, (spoil, expected, drift)) in cases.into_iter().enumerate() {
             let report = report_of(true, spoil);

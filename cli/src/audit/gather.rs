@@ -8,6 +8,7 @@ use common::amount::Amount;
 use common::ids::{ChannelId, PublicKey};
 use common::store::Store;
 use common::store::read::StoredChannel;
+use common::verify::usable_key;
 use common::voucher::{Payment, VerifiedVoucher};
 use common::wire::IssuerChannel;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -155,8 +156,17 @@ fn proof_holds(channel: &StoredChannel) -> bool {
 }
 
 fn of_issuer(channel: IssuerChannel, issuer_key: &PublicKey) -> IssuedFacts {
+    let key = usable_key(issuer_key);
     IssuedFacts {
-        receipt_signed: channel.receipt.as_ref().is_none_or(|receipt| receipt.is_signed_by(issuer_key)),
+        receipt_signed: channel
+            .receipt
+            .as_ref()
+            .is_none_or(|receipt| key.as_ref().is_some_and(|key| receipt.is_signed_with(key))),
+        receipt_flaw: channel
+            .receipt
+            .as_ref()
+            .zip(key.as_ref())
+            .and_then(|(receipt, key)| receipt.check_inclusion(key).err()),
         terms: channel.terms,
         status: channel.status,
         settled: channel.settled_amount,

@@ -18,7 +18,7 @@ Examples:
   millrace audit --ledger run.ndjson --expect-closed
 
 For every channel: acknowledged (ledger) <= accepted (Redis) = settled (issuer, where closed). Signatures of the \
-latest voucher and of each receipt are checked anew; sums are integers; exit code 1 if anything is wrong.";
+latest voucher and of each receipt are checked anew, and the receipt's place in its batch; sums are integers; exit code 1 if anything is wrong.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]

@@ -3,6 +3,7 @@
 use common::amount::Amount;
 use common::channel::Status;
 use common::ids::PublicKey;
+use common::verify::usable_key;
 use common::wire::{IssuerChannel, IssuerStatus, Receipt};
 
 use super::answers::{self, Told};
@@ -156,11 +157,15 @@ fn settled(side: &Side<'_>, told: &Told, found: &mut Found<'_>) {
     }
 }
 
-/// Every receipt is signed, says what was settled, and is the same on both sides.
+/// Every receipt is signed, is in the batch that it names, says what was settled, and is the same on both sides.
 fn receipts(side: &Side<'_>, found: &mut Found<'_>) {
+    let key = usable_key(side.issuer_key);
     let mut wrong = |receipt: &Receipt, settled: Amount, whose: &str| {
-        if !receipt.is_signed_by(side.issuer_key) {
-            found(Kind::ReceiptWrong, format!("{whose}: not signed by the issuer"));
+        let Some(key) = key.as_ref().filter(|key| receipt.is_signed_with(key)) else {
+            return found(Kind::ReceiptWrong, format!("{whose}: not signed by the issuer"));
+        };
+        if let Err(flaw) = receipt.check_inclusion(key) {
+            found(Kind::ReceiptWrong, format!("{whose}: {flaw}"));
         } else if receipt.settled_amount != settled {
             let told = receipt.settled_amount;
             found(Kind::ReceiptWrong, format!("{whose}: settled {settled}, the receipt says {told}"));

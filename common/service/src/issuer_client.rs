@@ -1,5 +1,7 @@
 //! The client of an issuer, and what its answers mean: an account or channel, a final no, or *not known yet*.
 
+mod settlements;
+
 use std::time::Duration;
 
 use common::amount::Amount;
@@ -16,6 +18,8 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
+
+pub use settlements::BatchError;
 
 /// Largest answer that is read, in bytes. A full page of channels stays below it.
 const ANSWER_MAX_BYTES: usize = 4 * 1_048_576;
@@ -260,6 +264,15 @@ impl IssuerClient {
     pub async fn settle(&self, id: &ChannelId, request: &SettlementRequest) -> Result<Receipt, IssuerError> {
         let path = ["channels", &id.to_string(), "settlements"];
         let receipt: Receipt = call(self.request(Method::POST, &path).json(request)).await?;
+        self.believable_receipt(receipt, id, request)
+    }
+
+    fn believable_receipt(
+        &self,
+        receipt: Receipt,
+        id: &ChannelId,
+        request: &SettlementRequest,
+    ) -> Result<Receipt, IssuerError> {
         let asked = (*id, request.cumulative_amount, request.close);
         if (receipt.channel_id, receipt.settled_amount, receipt.closed) != asked {
             return Err(IssuerError::unavailable("the receipt is for another settlement"));
@@ -302,9 +315,13 @@ async fn call<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, IssuerE
 
 /// A final no only where the issuer itself says so: a problem with a code, about the request and not about the route.
 fn refusal(status: StatusCode, body: &[u8]) -> IssuerError {
-    let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
-        return IssuerError::unavailable(format_args!("status {status} without a problem"));
-    };
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => judged(status, problem),
+        Err(_) => IssuerError::unavailable(format_args!("status {status} without a problem")),
+    }
+}
+
+fn judged(status: StatusCode, problem: Problem) -> IssuerError {
     let come_again = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
     // A wrong base URL or an issuer without the route says nothing about this account or channel.
     let wrong_door = matches!(problem.code, Code::NotFound | Code::MethodNotAllowed);

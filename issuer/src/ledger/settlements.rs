@@ -15,9 +15,9 @@ use super::channels::{has_passed, known, rest_of, signed_by};
 use super::schema::stored;
 use super::{LedgerError, Rules};
 
-/// The text of a receipt, or why there is none although the payee asked for it. Both are committed: a fencing token
-/// that the payee signed has been seen, whatever became of the rest.
-pub(super) type Outcome = Result<String, Box<Problem>>;
+/// A receipt, or why there is none although the payee asked for it. Both are committed: a fencing token that the payee
+/// signed has been seen, whatever became of the rest.
+pub(super) type Outcome = Result<Settled, Box<Problem>>;
 
 /// Checks the proof of a settlement before its transaction begins, where that may take long: a chain is hashed step by
 /// step, and meanwhile nobody else could settle. `None`: it is quick, or the request is refused before it comes to that.
@@ -40,7 +40,17 @@ fn by_payee(terms: &Terms, id: &ChannelId, request: &SettlementRequest) -> Resul
     signed_by(&terms.payee, &signed, &request.payee_signature)
 }
 
-/// Redeems a voucher. The order of the checks is part of the contract. `proven`: what [`prove_ahead`] said.
+/// A settlement that took place.
+#[derive(Debug)]
+pub(super) enum Settled {
+    /// Now. Its receipt still lacks its place in the batch.
+    Now(Receipt),
+    /// Before: the text of its first receipt.
+    Before(String),
+}
+
+/// Redeems a voucher, as one of the batch of `at_ms`. The order of the checks is part of the contract.
+/// `proven`: what [`prove_ahead`] said.
 ///
 /// # Errors
 /// What leaves nothing behind: a request of the wrong shape, an unknown channel, one not signed by the payee, one with
@@ -48,6 +58,7 @@ fn by_payee(terms: &Terms, id: &ChannelId, request: &SettlementRequest) -> Resul
 pub(super) fn settle(
     tx: &Transaction<'_>,
     rules: &Rules,
+    at_ms: i64,
     id: &ChannelId,
     request: &SettlementRequest,
     proven: Option<Result<(), Unproven>>,
@@ -58,10 +69,12 @@ pub(super) fn settle(
     check_fencing_token(tx, rules, &channel, request.fencing_token)?;
     // Before the look at the channel: a closed channel still answers what closed it.
     if let Some(receipt) = recorded(tx, id, request)? {
-        return Ok(Ok(receipt));
+        return Ok(Ok(Settled::Before(receipt)));
     }
     match check(rules, &channel, request, &redeemed, proven) {
-        Ok(()) => pay(tx, rules, &channel, request, &redeemed).map(Ok),
+        Ok(()) => {
+            pay(tx, rules, at_ms, &channel, request, &redeemed).map(|receipt| Ok(Settled::Now(receipt)))
+        }
         Err(LedgerError::Refused(problem)) => Ok(Err(problem)),
         Err(error) => Err(error),
     }
@@ -205,14 +218,15 @@ fn check(
     })
 }
 
-/// Moves the money, and keeps the receipt's text for every repeat.
+/// Moves the money, and keeps the receipt for a repeat. Its text is final once [`complete`] has kept it.
 fn pay(
     tx: &Transaction<'_>,
     rules: &Rules,
+    at_ms: i64,
     channel: &IssuerChannel,
     request: &SettlementRequest,
     redeemed: &Redeemed,
-) -> Result<String, LedgerError> {
+) -> Result<Receipt, LedgerError> {
     let (id, terms) = (&channel.channel_id, &channel.terms);
     let settled_amount = request.cumulative_amount;
     let lower = || LedgerError::inconsistent("a settlement below what was settled");
@@ -222,14 +236,13 @@ fn pay(
     let refunded_amount = if request.close { rest } else { Amount::ZERO };
     let released = if request.close { held } else { paid };
 
-    let now_ms = rules.now_ms();
-    let operation = Operation::begin(tx, OperationKind::Settle, &terms.asset, now_ms)?;
+    let operation = Operation::begin(tx, OperationKind::Settle, &terms.asset, at_ms)?;
     operation.post(Place::Escrow(id), Place::Party(&terms.payee), paid)?;
     operation.post(Place::Escrow(id), Place::Party(&terms.payer), refunded_amount)?;
     change_locked(tx, &terms.payer, &terms.asset, Locked::Less(released))?;
 
-    let receipt = signed_receipt(rules, id, settled_amount, refunded_amount, request.close, now_ms);
-    let receipt = serde_json::to_string(&receipt).map_err(LedgerError::inconsistent)?;
+    let receipt = signed_receipt(rules, id, settled_amount, refunded_amount, request.close, at_ms);
+    let text = serde_json::to_string(&receipt).map_err(LedgerError::inconsistent)?;
     let latest = redeemed.latest(settled_amount).map(|latest| serde_json::to_string(&latest)).transpose();
     let latest = latest.map_err(LedgerError::inconsistent)?;
     let status = if request.close { "closed" } else { "open" };
@@ -243,7 +256,7 @@ fn pay(
         stored(settled_amount.units()),
         stored(refunded_amount.units()),
         latest,
-        receipt
+        text
     ])?;
     tx.prepare_cached(
         "INSERT INTO settlements (channel_id, cumulative_amount, close, fencing_token, receipt)
@@ -254,9 +267,26 @@ fn pay(
         stored(settled_amount.units()),
         request.close,
         stored(request.fencing_token),
-        receipt
+        text
     ])?;
     Ok(receipt)
+}
+
+/// Keeps the receipt of a new settlement with its place in the batch, for every repeat; gives back its text.
+pub(super) fn complete(tx: &Transaction<'_>, receipt: &Receipt) -> Result<String, LedgerError> {
+    let text = serde_json::to_string(receipt).map_err(LedgerError::inconsistent)?;
+    tx.prepare_cached("UPDATE channels SET receipt = ?2 WHERE channel_id = ?1")?
+        .execute(params![receipt.channel_id.0, text])?;
+    tx.prepare_cached(
+        "UPDATE settlements SET receipt = ?4 WHERE channel_id = ?1 AND cumulative_amount = ?2 AND close = ?3",
+    )?
+    .execute(params![
+        receipt.channel_id.0,
+        stored(receipt.settled_amount.units()),
+        receipt.closed,
+        text
+    ])?;
+    Ok(text)
 }
 
 fn signed_receipt(
@@ -275,5 +305,6 @@ fn signed_receipt(
         closed,
         settled_at_ms,
         signature: Signature::of(&rules.signing_key, &message),
+        inclusion: None,
     }
 }

@@ -7,14 +7,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::amount::Amount;
+use common::batch::ChannelSettlement;
 use common::channel::{SchemeKind, Terms};
 use common::clock::Clock;
 use common::ids::ChannelId;
 use common::secret::write_signing_key;
-use common::wire::SettlementRequest;
+use common::verify::usable_key;
+use common::wire::{IssuerStatus, Receipt, SettlementRequest};
 use ed25519_dalek::SigningKey;
 use futures::future::join_all;
 use service::issuer_client::{IssuerClient, IssuerClientConfig};
+use tempfile::TempDir;
 
 use crate::harness::{Party, Settlement, issuer_key};
 
@@ -79,12 +82,12 @@ impl Drop for Process {
     }
 }
 
-#[tokio::test]
-async fn a_killed_issuer_repeats_every_receipt_it_gave_and_pays_nothing_twice() {
+/// An issuer with sixty open channels, and the request that closes each for 7.
+async fn sixty_channels_to_close() -> (TempDir, Process, Vec<(ChannelId, SettlementRequest)>) {
     let dir = tempfile::tempdir().expect("a temp dir");
     write_signing_key(&dir.path().join("issuer.key"), &SigningKey::from_bytes(&[200; 32])).expect("written");
     let (payer, payee) = (Party::new(1), Party::new(2));
-    let mut process = Process::start(dir.path()).await;
+    let process = Process::start(dir.path()).await;
     let mut ids = Vec::new();
     for party in [&payer, &payee] {
         process.client().register(&party.key()).await.expect("registered");
@@ -103,9 +106,14 @@ async fn a_killed_issuer_repeats_every_receipt_it_gave_and_pays_nothing_twice() 
         };
         ids.push(process.client().open(&payer.opening(terms)).await.expect("opened").channel_id);
     }
-    let requests: Vec<_> =
+    let requests =
         ids.iter().map(|id| (*id, Settlement::of(*id, 7).close().signed(&payer, &payee))).collect();
+    (dir, process, requests)
+}
 
+#[tokio::test]
+async fn a_killed_issuer_repeats_every_receipt_it_gave_and_pays_nothing_twice() {
+    let (dir, mut process, requests) = sixty_channels_to_close().await;
     let mut receipts: Vec<Option<Vec<u8>>> = vec![None; requests.len()];
     for round in 0..3 {
         let answers = settle_until_killed(process, &requests, 10 * (round + 1)).await;
@@ -123,8 +131,59 @@ async fn a_killed_issuer_repeats_every_receipt_it_gave_and_pays_nothing_twice() 
         assert!(kept.as_ref().is_none_or(|kept| *kept == body));
     }
     assert!(receipts.iter().flatten().count() >= 10, "some were answered before a kill");
-    let account = process.client().account(&payee.key()).await.expect("an account");
+    let account = process.client().account(&Party::new(2).key()).await.expect("an account");
     assert_eq!(account.balances.first().expect("usd").available.units(), 1_000_000_000 + 60 * 7);
+    let books = process.client().books().await.expect("books");
+    assert!(books.balanced, "{books:?}");
+}
+
+#[tokio::test]
+async fn a_batch_that_an_issuer_was_killed_in_took_place_as_a_whole_or_not_at_all() {
+    let (dir, mut process, requests) = sixty_channels_to_close().await;
+    let issuer = usable_key(&issuer_key()).expect("an honest key");
+    let batches: Vec<Vec<ChannelSettlement>> = requests
+        .chunks(12)
+        .map(|chunk| {
+            let each = chunk.iter().cloned();
+            each.map(|(channel_id, request)| ChannelSettlement { channel_id, request }).collect()
+        })
+        .collect();
+    let mut first: Vec<Option<Vec<Receipt>>> = vec![None; batches.len()];
+    for enough in 1..=3 {
+        let answered = AtomicUsize::new(0);
+        let client = process.client();
+        let answers = join_all(batches.iter().map(async |batch| {
+            let answer = client.settle_all(batch).await;
+            if answered.fetch_add(1, Ordering::SeqCst) + 1 == enough {
+                kill(process.child.id());
+            }
+            answer.ok()
+        }));
+        for (kept, answer) in first.iter_mut().zip(answers.await) {
+            let Some(answer) = answer else { continue };
+            let receipts: Vec<Receipt> = answer.into_iter().map(|result| result.expect("settled")).collect();
+            assert_eq!(kept.get_or_insert(receipts.clone()), &receipts, "the first receipts");
+        }
+        process = Process::start(dir.path()).await;
+    }
+    assert!(first.iter().flatten().count() >= 1, "some were answered before a kill");
+
+    for (batch, first) in batches.iter().zip(&first) {
+        let mut open = 0;
+        for settlement in batch {
+            let channel = process.client().channel(&settlement.channel_id).await.expect("an answer");
+            open += usize::from(channel.expect("known").status == IssuerStatus::Open);
+        }
+        assert!(open == 0 || open == batch.len(), "{open} of a batch of {} are open", batch.len());
+        let answer = process.client().settle_all(batch).await.expect("an answer");
+        let receipts: Vec<Receipt> = answer.into_iter().map(|result| result.expect("settled")).collect();
+        assert!(first.as_ref().is_none_or(|first| *first == receipts));
+        for (index, receipt) in (0u64..).zip(&receipts) {
+            let inclusion = receipt.inclusion.as_ref().expect("every new receipt has its place");
+            assert_eq!((inclusion.size, inclusion.index), (12, index), "whatever was settled when");
+            assert_eq!(receipt.check_inclusion(&issuer), Ok(()));
+        }
+    }
     let books = process.client().books().await.expect("books");
     assert!(books.balanced, "{books:?}");
 }

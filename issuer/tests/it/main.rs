@@ -1,5 +1,6 @@
 //! The issuer over real HTTP, in this process, on a database of its own per test.
 
+mod batches;
 mod committing;
 mod harness;
 mod keeping;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use common::amount::Amount;
+use common::batch::ChannelSettlement;
 use common::channel::{SchemeKind, Terms};
 use common::clock::Clock;
 use common::ids::ChannelId;
@@ -21,16 +22,30 @@ const LIFETIME_S: u64 = 100;
 #[derive(Clone, Debug)]
 enum Step {
     Open { payer: usize, capacity: u64 },
-    Settle { channel: usize, amount: u64, close: bool, token: u64 },
+    Settle(Settle),
+    SettleAll(Vec<Settle>),
     Refund { channel: usize },
     Wait { seconds: u64 },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Settle {
+    channel: usize,
+    amount: u64,
+    close: bool,
+    token: u64,
+}
+
+fn settle() -> impl Strategy<Value = Settle> {
+    (0..8usize, 0..70u64, prop::bool::weighted(0.2), 0..4u64)
+        .prop_map(|(channel, amount, close, token)| Settle { channel, amount, close, token })
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0..2usize, 1..60u64).prop_map(|(payer, capacity)| Step::Open { payer, capacity }),
-        6 => (0..8usize, 0..70u64, prop::bool::weighted(0.2), 0..4u64)
-            .prop_map(|(channel, amount, close, token)| Step::Settle { channel, amount, close, token }),
+        4 => settle().prop_map(Step::Settle),
+        2 => prop::collection::vec(settle(), 1..6).prop_map(Step::SettleAll),
         1 => (0..8usize).prop_map(|channel| Step::Refund { channel }),
         1 => (0..60u64).prop_map(|seconds| Step::Wait { seconds }),
     ]
@@ -75,7 +90,9 @@ impl Model {
         None
     }
 
-    fn settle(&mut self, index: usize, amount: u64, close: bool, token: u64) -> Option<Code> {
+    fn settle(&mut self, settle: &Settle) -> Option<Code> {
+        let Settle { channel, amount, close, token } = *settle;
+        let index = channel % self.channels.len();
         if amount == 0 && !close {
             return Some(Code::Malformed);
         }
@@ -184,11 +201,22 @@ impl Subject {
         code
     }
 
-    async fn settle(&self, index: usize, amount: u64, close: bool, token: u64) -> Option<Code> {
-        let (channel_id, payer) = self.channels[index];
+    fn settlement(&self, settle: &Settle) -> ChannelSettlement {
+        let Settle { channel, amount, close, token } = *settle;
+        let (channel_id, payer) = self.channels[channel % self.channels.len()];
         let settlement = Settlement { channel_id, amount, expires_at: 0, close, token };
         let request = settlement.signed(&self.parties[payer], &self.parties[PAYEE]);
+        ChannelSettlement { channel_id, request }
+    }
+
+    async fn settle(&self, settle: &Settle) -> Option<Code> {
+        let ChannelSettlement { channel_id, request } = self.settlement(settle);
         code_of(self.ledger.settle(channel_id, request).await)
+    }
+
+    async fn settle_all(&self, batch: &[Settle]) -> Vec<Option<Code>> {
+        let batch = batch.iter().map(|settle| self.settlement(settle)).collect();
+        self.ledger.settle_all(batch).await.expect("the ledger works").into_iter().map(code_of).collect()
     }
 
     async fn refund(&self, index: usize) -> Option<Code> {
@@ -210,24 +238,27 @@ async fn compare(steps: Vec<Step>) {
     let mut model = Model { available: [START; 3], ..Model::default() };
     for (salt, step) in (0u64..).zip(steps) {
         let count = model.channels.len();
-        let (found, expected) = match step {
-            Step::Open { payer, capacity } => {
-                (subject.open(payer, capacity, salt).await, model.open(payer, capacity))
+        let (found, expected) = match &step {
+            &Step::Open { payer, capacity } => {
+                (vec![subject.open(payer, capacity, salt).await], vec![model.open(payer, capacity)])
             }
-            Step::Settle { channel, amount, close, token } if count > 0 => {
-                let index = channel % count;
-                let found = subject.settle(index, amount, close, token).await;
-                (found, model.settle(index, amount, close, token))
+            Step::Settle(settle) if count > 0 => {
+                (vec![subject.settle(settle).await], vec![model.settle(settle)])
+            }
+            // A batch is nothing but its settlements, one after the other.
+            Step::SettleAll(batch) if count > 0 => {
+                let expected = batch.iter().map(|settle| model.settle(settle)).collect();
+                (subject.settle_all(batch).await, expected)
             }
             Step::Refund { channel } if count > 0 => {
-                (subject.refund(channel % count).await, model.refund(channel % count))
+                (vec![subject.refund(channel % count).await], vec![model.refund(channel % count)])
             }
             Step::Wait { seconds } => {
-                subject.clock.advance(Duration::from_secs(seconds));
+                subject.clock.advance(Duration::from_secs(*seconds));
                 model.now_s += seconds;
-                (None, None)
+                (Vec::new(), Vec::new())
             }
-            Step::Settle { .. } | Step::Refund { .. } => (None, None),
+            Step::Settle(_) | Step::SettleAll(_) | Step::Refund { .. } => (Vec::new(), Vec::new()),
         };
         assert_eq!(found, expected, "{step:?}");
     }

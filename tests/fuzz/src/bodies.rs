@@ -3,8 +3,10 @@
 use std::fmt::Debug;
 use std::sync::LazyLock;
 
+use common::batch::{ChannelSettlement, SettlementResult, SettlementsAnswer, SettlementsRequest};
 use common::channel::{CheckedTerms, Terms};
 use common::problem::Problem;
+use common::verify::usable_key;
 use common::voucher::{Payment, Proof, VerifiedVoucher};
 use common::wire::{
     self, Account, AccountRequest, CloseRequest, IssuerChannel, IssuerChannelPage, IssuerInfo, OpenRequest,
@@ -59,6 +61,13 @@ pub(crate) fn issuer_requests(data: &[u8]) {
         check_terms(open.terms);
     }
     let _ = from_body::<SettlementRequest>(data);
+    if let Ok(batch) = from_body::<SettlementsRequest>(data) {
+        for settlement in batch.settlements {
+            let Ok(settlement) = ChannelSettlement::from_value(settlement) else { continue };
+            let value = serde_json::to_value(&settlement).expect("a body is JSON");
+            assert_eq!(ChannelSettlement::from_value(value), Ok(settlement));
+        }
+    }
     let _ = from_body::<RefundRequest>(data);
     let _ = from_body::<AccountRequest>(data);
     let _ = from_body::<CloseRequest>(data);
@@ -69,7 +78,14 @@ pub(crate) fn issuer_answers(data: &[u8]) {
         check_terms(channel.terms);
     }
     if let Ok(receipt) = from_answer::<Receipt>(data) {
-        let _ = receipt.is_signed_by(&seeds::terms().issuer);
+        check_receipt(&receipt);
+    }
+    if let Ok(answer) = from_answer::<SettlementsAnswer>(data) {
+        for result in &answer.results {
+            if let SettlementResult::Settled(receipt) = result {
+                check_receipt(receipt);
+            }
+        }
     }
     if let Ok(page) = from_answer::<IssuerChannelPage>(data) {
         page.channels.into_iter().for_each(|channel| check_terms(channel.terms));
@@ -80,6 +96,16 @@ pub(crate) fn issuer_answers(data: &[u8]) {
     let _ = from_answer::<Account>(data);
     let _ = from_answer::<IssuerInfo>(data);
     let _ = from_answer::<Books>(data);
+}
+
+fn check_receipt(receipt: &Receipt) {
+    let Some(key) = usable_key(&seeds::terms().issuer) else { return };
+    let is_signed = receipt.is_signed_with(&key);
+    // Whoever finds a place in a batch for another receipt than was in one has broken more than a decoder.
+    if receipt.inclusion.is_some() && receipt.check_inclusion(&key).is_ok() {
+        assert_eq!(receipt.settled_amount.units(), 5, "a forged proof of inclusion was taken: {receipt:?}");
+    }
+    assert!(!is_signed || receipt.settled_amount.units() == 5, "a forged receipt was taken: {receipt:?}");
 }
 
 fn check_terms(terms: Terms) {

@@ -1,6 +1,7 @@
 //! Valid input of every target, and input that is wrong in the ways that people get it wrong.
 
 use common::amount::Amount;
+use common::batch::{ChannelSettlement, SettlementResult, SettlementsAnswer, commit};
 use common::channel::{SchemeKind, Terms};
 use common::client::tree::Tree;
 use common::ids::{ChannelId, Hash, PublicKey, Signature};
@@ -115,14 +116,20 @@ fn other_payments() -> Vec<Vec<u8>> {
 fn receipt() -> Receipt {
     let (channel_id, settled_amount, refunded_amount) = (terms().id(), Amount::new(5), Amount::new(999_995));
     let message = message::receipt(&channel_id, settled_amount, refunded_amount, true, 1_700_000_000_000);
-    Receipt {
+    let receipt = Receipt {
         channel_id,
         settled_amount,
         refunded_amount,
         closed: true,
         settled_at_ms: 1_700_000_000_000,
         signature: sign(1, &message),
-    }
+        inclusion: None,
+    };
+    // Three times the same: a tree with a place that has siblings.
+    let mut batch = [receipt.clone(), receipt.clone(), receipt];
+    commit(&mut batch, &key(1));
+    let [_, receipt, _] = batch;
+    receipt
 }
 
 fn issuer_channel() -> IssuerChannel {
@@ -304,10 +311,15 @@ fn issuer_requests() -> Vec<Vec<u8>> {
         json(&settlement),
         json(&settle(Proof::Payword(step(1)))),
         json(&settle(Proof::Paytree(leaf(1)))),
-        json(&SettlementRequest { signature: None, ..settlement }),
+        json(&SettlementRequest { signature: None, ..settlement.clone() }),
         json(&RefundRequest { signature: sign(2, &message::refund(&id)) }),
         json(&AccountRequest { public_key: public(2) }),
         json(&CloseRequest { requested_by: Party::Payee, signature: sign(3, &message::close_request(&id)) }),
+        json(&serde_json::json!({ "settlements": [
+            ChannelSettlement { channel_id: id, request: settlement },
+            { "channel_id": id, "amount": 5 },
+            [],
+        ] })),
     ]
 }
 
@@ -329,6 +341,12 @@ fn issuer_answers() -> Vec<Vec<u8>> {
         json(&Problem::new(Code::StaleAmount)),
     ];
     seeds.extend(texts(&["<html>502</html>", "", "[]", "{\"code\":\"new_code\"}"]));
+    let results = vec![
+        SettlementResult::Settled(receipt()),
+        SettlementResult::Refused(Problem::new(Code::ChannelClosed)),
+        SettlementResult::Settled(Receipt { inclusion: None, ..receipt() }),
+    ];
+    seeds.push(json(&SettlementsAnswer { results }));
     seeds
 }
 

@@ -1,12 +1,16 @@
 //! An issuer that fails as a test tells it to, in front of a real one.
 
+mod batch;
+
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use tokio::net::TcpListener;
@@ -33,7 +37,7 @@ pub enum Route {
     Channels,
     /// `POST /v1/channels/{id}/refund`
     Refund,
-    /// `POST /v1/channels/{id}/settlements`
+    /// `POST /v1/channels/{id}/settlements`, and each settlement of `POST /v1/settlements`.
     Settle,
     /// Anything else.
     Other,
@@ -91,6 +95,10 @@ struct Shared {
     counts: watch::Sender<BTreeMap<Route, u64>>,
     /// Requests that the real issuer has answered.
     forwarded: watch::Sender<BTreeMap<Route, u64>>,
+    /// Settlements of each batch that arrived.
+    batches: watch::Sender<Vec<usize>>,
+    /// Whether there is a route for batches.
+    takes_batches: AtomicBool,
     shutdown: CancellationToken,
 }
 
@@ -111,6 +119,8 @@ impl ScriptedIssuer {
             always: Mutex::default(),
             counts: watch::Sender::default(),
             forwarded: watch::Sender::default(),
+            batches: watch::Sender::default(),
+            takes_batches: AtomicBool::new(true),
             shutdown: shutdown.clone(),
         });
         let router = Router::new().fallback(handle).with_state(Arc::clone(&shared));
@@ -151,7 +161,17 @@ impl ScriptedIssuer {
         self.shared.always.lock().expect("no holder of the lock panics").clear();
     }
 
-    /// How many requests of `route` have arrived.
+    /// From now on there is no route for batches, as with an issuer of before they were thought of.
+    pub fn take_no_batches(&self) {
+        self.shared.takes_batches.store(false, Ordering::SeqCst);
+    }
+
+    /// How many settlements each batch had that arrived so far, in order; also of those that were not taken.
+    pub fn batches(&self) -> Vec<usize> {
+        self.shared.batches.borrow().clone()
+    }
+
+    /// How many requests of `route` have arrived; each settlement of a batch counts as one.
     pub fn count(&self, route: Route) -> u64 {
         self.shared.counts.borrow().get(&route).copied().unwrap_or(0)
     }
@@ -212,12 +232,18 @@ impl Shared {
     /// Has the real issuer answer. A 502 where it does not.
     async fn forward(&self, route: Route, request: Request) -> Response {
         let (head, body) = request.into_parts();
-        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let Ok(body) = to_bytes(body, BODY_MAX_BYTES).await else {
             return StatusCode::PAYLOAD_TOO_LARGE.into_response();
         };
+        self.pass_on(route, 1, head, body).await
+    }
+
+    /// Has the real issuer answer a request that counts as so many.
+    async fn pass_on(&self, route: Route, times: u64, head: Parts, body: Bytes) -> Response {
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let mut headers = head.headers;
         headers.remove(header::HOST);
+        headers.remove(header::CONTENT_LENGTH);
         let url = format!("{}{path}", self.upstream);
         let request = self.http.request(head.method, url).headers(headers).body(body);
         let answer: Result<(StatusCode, HeaderMap, Bytes), reqwest::Error> = async {
@@ -228,7 +254,7 @@ impl Shared {
         match answer {
             Ok((status, mut headers, body)) => {
                 headers.remove(header::TRANSFER_ENCODING);
-                count(&self.forwarded, route);
+                count(&self.forwarded, route, times);
                 (status, headers, Body::from(body)).into_response()
             }
             Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
@@ -241,13 +267,16 @@ impl Shared {
     }
 }
 
-fn count(counts: &watch::Sender<BTreeMap<Route, u64>>, route: Route) {
-    counts.send_modify(|counts| *counts.entry(route).or_default() += 1);
+fn count(counts: &watch::Sender<BTreeMap<Route, u64>>, route: Route, times: u64) {
+    counts.send_modify(|counts| *counts.entry(route).or_default() += times);
 }
 
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    if request.method() == Method::POST && request.uri().path() == batch::PATH {
+        return batch::handle(&shared, request).await;
+    }
     let route = Route::of(request.method(), request.uri().path());
-    count(&shared.counts, route);
+    count(&shared.counts, route, 1);
     let status = |code| StatusCode::from_u16(code).expect("a test names statuses that exist").into_response();
     match shared.step(route) {
         Step::Forward => shared.forward(route, request).await,

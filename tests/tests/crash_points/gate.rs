@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tests::rig::SOON;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -75,8 +75,8 @@ async fn relay(
 ) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    // True from when a held request went on until the server says something.
-    let late = AtomicBool::new(false);
+    // How many settlements or calls went on late since the server last said something.
+    let late = AtomicU64::new(0);
     let answers = async {
         let mut chunk = vec![0; 16_384];
         while let Ok(length) = from_server.read(&mut chunk).await
@@ -84,9 +84,8 @@ async fn relay(
         {
             // To a client that is gone there is nothing to bring.
             let _ = to_client.write_all(&chunk[..length]).await;
-            if late.swap(false, Ordering::Relaxed) {
-                counts.send_modify(|counts| counts.answered += 1);
-            }
+            let answered = late.swap(0, Ordering::Relaxed);
+            counts.send_modify(|counts| counts.answered += answered);
         }
     };
     let requests = async {
@@ -95,12 +94,15 @@ async fn relay(
             && length > 0
         {
             let chunk = &chunk[..length];
-            let is_held = |pattern: &Vec<u8>| chunk.windows(pattern.len()).any(|window| window == *pattern);
-            if !*open.borrow() && patterns.iter().any(is_held) {
-                counts.send_modify(|counts| counts.held += 1);
+            let found =
+                |pattern: &Vec<u8>| chunk.windows(pattern.len()).filter(|window| window == pattern).count();
+            let held = patterns.iter().map(found).max().unwrap_or_default();
+            if !*open.borrow() && held > 0 {
+                let held = u64::try_from(held).expect("a chunk is short");
+                counts.send_modify(|counts| counts.held += held);
                 // The gate's end is the end of this task too.
                 let _ = open.wait_for(|open| *open).await;
-                late.store(true, Ordering::Relaxed);
+                late.fetch_add(held, Ordering::Relaxed);
             }
             if to_server.write_all(chunk).await.is_err() {
                 return;

@@ -95,7 +95,8 @@ impl Scene {
                 Some(gate)
             }
             Point::RequestLate => {
-                let gate = Gate::before(after_scheme(rig.front.url()), vec![b"/settlements".to_vec()]).await;
+                let gate =
+                    Gate::before(after_scheme(rig.front.url()), vec![b"\"payee_signature\"".to_vec()]).await;
                 config.push(("issuer.url", format!("http://{}", gate.address())));
                 Some(gate)
             }

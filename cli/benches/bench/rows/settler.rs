@@ -1,5 +1,5 @@
 //! The settler's row: on a core of its own it works off the backlog of an outage while payments go on, then closes every
-//! channel with an issuer that answers in 5 ms. Beside it, what reading the same entries and asking the same issuer cost
+//! channel with an issuer that answers each request in 5 ms. Beside it, what reading the same entries and asking the same issuer cost
 //! with nothing else done. A run in which not every channel was closed once, for its latest amount, has no figures.
 
 mod bare;
@@ -104,7 +104,7 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Findings> {
     let ((), closed) = (asked_for?, closed?);
     of_closes(&mut findings, &closed, &asked);
 
-    check::everything(&ground, &channels).await?;
+    let books = check::everything(&ground, &channels).await?;
     let now = ground.settler_memory()?;
     findings.figures.extend([
         Figure::new("settler's memory, at most", mib(now.peak_bytes), "MiB").target(MEMORY_TARGET),
@@ -115,6 +115,9 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Findings> {
         Figure::new("Redis' memory, left of it", mib(redis_after.saturating_sub(redis_base)), "MiB")
             .target(LEFT_IN_REDIS_TARGET),
     ]);
+    findings
+        .notes
+        .push(format!("{} settlements went to the issuer in {} requests", books.settlements, books.requests));
     findings.notes.push(format!(
         "{} entries waited and {arrived} arrived while they were worked off; all {all} channels were closed once, for \
          their latest amount, and nothing was left",

@@ -244,14 +244,19 @@ impl World {
 
     pub(super) fn receipt(&self, id: ChannelId, settled: Amount, refunded: Amount) -> Receipt {
         let signature = self.key.sign(&message::receipt(&id, settled, refunded, true, 5));
-        Receipt {
+        let receipt = Receipt {
             channel_id: id,
             settled_amount: settled,
             refunded_amount: refunded,
             closed: true,
             settled_at_ms: 5,
             signature: Signature(signature.to_bytes()),
-        }
+            inclusion: None,
+        };
+        let mut alone = [receipt];
+        common::batch::commit(&mut alone, &self.key);
+        let [receipt] = alone;
+        receipt
     }
 
     /// Writes down how a channel stands, settled if it is closed.

@@ -137,6 +137,15 @@ pub(super) const SPOILS: &[Spoil] = &[
         receipt.signature.0[5] ^= 1;
         true
     }),
+    spoil("a receipt that is not in its batch", Kind::ReceiptWrong, |world, rng| {
+        let Some(id) = closed_channel(world, rng) else { return false };
+        let in_books = world.issuer.settlements.iter_mut().find(|settlement| settlement.channel_id == id);
+        let Some(inclusion) = in_books.and_then(|settlement| settlement.receipt.inclusion.as_mut()) else {
+            return false;
+        };
+        inclusion.root.0[5] ^= 1;
+        true
+    }),
     spoil("a receipt for something else", Kind::ReceiptWrong, |world, rng| {
         let Some(id) = closed_channel(world, rng) else { return false };
         let settled = more(stored(world, id).accepted);

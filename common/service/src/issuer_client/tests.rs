@@ -128,6 +128,7 @@ async fn a_receipt_for_something_else_or_of_someone_else_is_not_believed() {
             closed: false,
             settled_at_ms: 7,
             signature: Signature::of(&key(signer), &message),
+            inclusion: None,
         }
     };
     let request = SettlementRequest::unsigned(Amount::new(5), None, false, 1);

@@ -1,6 +1,7 @@
-//! A stand-in issuer in a process of its own: it answers every settlement after a fixed time with a receipt that it has
-//! signed, the same one for a repeat, and keeps books to be looked at in the end. No database, no checks of vouchers: its
-//! time is not what is measured.
+//! A stand-in issuer in a process of its own: it answers every request to settle, of one channel or of several, after a
+//! fixed time with receipts that it has signed, the same ones for a repeat, and keeps books to be looked at in the end.
+//! Receipts are committed to as the reference issuer does it. No database, no checks of vouchers: its time is not what is
+//! measured.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,14 +16,15 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use common::amount::Amount;
+use common::batch::{ChannelSettlement, SettlementsRequest, commit};
 use common::ids::{ChannelId, PublicKey, Signature};
 use common::message;
 use common::secret::read_signing_key;
-use common::wire::{Account, Receipt, SettlementRequest};
+use common::wire::{Account, Receipt, SettlementRequest, from_json};
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
-/// How long it takes to answer a settlement.
+/// How long it takes to answer a request to settle.
 pub(super) const ANSWERS_IN: Duration = Duration::from_millis(5);
 
 /// Where a bare client gets an answer of a receipt's size after the same time, with nothing done for it.
@@ -38,8 +40,10 @@ pub(super) const CAPACITY: Amount = Amount::new(1_000_000_000);
 pub(super) struct Books {
     /// Each channel with every different amount that it was closed for.
     pub(super) closed: Vec<(ChannelId, Vec<Amount>)>,
-    /// Requests to settle, repeats included.
+    /// Requests to settle.
     pub(super) requests: u64,
+    /// Settlements in them, repeats included.
+    pub(super) settlements: u64,
     /// Those under a token below the highest.
     pub(super) stale: u64,
 }
@@ -61,6 +65,7 @@ struct Shared {
 struct Ledger {
     closed: HashMap<ChannelId, Vec<(Amount, Bytes)>>,
     requests: u64,
+    settlements: u64,
     highest: u64,
     stale: u64,
 }
@@ -75,6 +80,7 @@ pub(crate) fn serve(address: &str, key: &Path) -> anyhow::Result<()> {
     let router = Router::new()
         .route("/v1/accounts/{key}", get(account))
         .route("/v1/channels/{id}/settlements", post(settle))
+        .route("/v1/settlements", post(settle_all))
         .route(BARE_ROUTE, post(bare))
         .route(BOOKS_ROUTE, get(books))
         .with_state(shared);
@@ -106,9 +112,21 @@ async fn settle(
     let Ok(request) = serde_json::from_slice::<SettlementRequest>(&body) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    let receipt = shared.settle(id, &request);
+    let mut receipts = shared.settle(&[ChannelSettlement { channel_id: id, request }]);
     tokio::time::sleep_until(until).await;
-    json(receipt)
+    json(receipts.pop().unwrap_or_default())
+}
+
+async fn settle_all(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let until = tokio::time::Instant::now() + ANSWERS_IN;
+    let settlements: Result<Vec<ChannelSettlement>, _> = from_json::<SettlementsRequest>(&body)
+        .and_then(|request| request.settlements.into_iter().map(ChannelSettlement::from_value).collect());
+    let Ok(settlements) = settlements else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let receipts = shared.settle(&settlements);
+    tokio::time::sleep_until(until).await;
+    json([b"{\"results\":[".as_slice(), &receipts.join(&b","[..]), b"]}"].concat())
 }
 
 async fn bare(_body: Bytes) -> Response {
@@ -122,6 +140,7 @@ async fn books(State(shared): State<Arc<Shared>>) -> Response {
     let books = Books {
         closed: ledger.closed.iter().map(|(id, receipts)| (*id, amounts(receipts))).collect(),
         requests: ledger.requests,
+        settlements: ledger.settlements,
         stale: ledger.stale,
     };
     drop(ledger);
@@ -129,37 +148,55 @@ async fn books(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 impl Shared {
-    fn settle(&self, id: ChannelId, request: &SettlementRequest) -> Bytes {
-        let amount = request.cumulative_amount;
+    /// The text of a receipt for each.
+    fn settle(&self, settlements: &[ChannelSettlement]) -> Vec<Bytes> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         ledger.requests += 1;
-        if request.fencing_token < ledger.highest {
-            ledger.stale += 1;
+        let mut fresh = Vec::new();
+        for ChannelSettlement { channel_id, request } in settlements {
+            ledger.settlements += 1;
+            if request.fencing_token < ledger.highest {
+                ledger.stale += 1;
+            }
+            ledger.highest = ledger.highest.max(request.fencing_token);
+            let amount = request.cumulative_amount;
+            let receipts = ledger.closed.entry(*channel_id).or_default();
+            if receipts.iter().all(|(settled, _)| *settled != amount) {
+                receipts.push((amount, Bytes::new()));
+                fresh.push(self.receipt(*channel_id, amount, at_ms));
+            }
         }
-        ledger.highest = ledger.highest.max(request.fencing_token);
-        let receipts = ledger.closed.entry(id).or_default();
-        if let Some((_, receipt)) = receipts.iter().find(|(settled, _)| *settled == amount) {
-            return receipt.clone();
+        commit(&mut fresh, &self.key);
+        for receipt in fresh {
+            let text = Bytes::from(serde_json::to_vec(&receipt).expect("a receipt is JSON"));
+            let receipts = ledger.closed.entry(receipt.channel_id).or_default();
+            if let Some((_, kept)) =
+                receipts.iter_mut().find(|(settled, _)| *settled == receipt.settled_amount)
+            {
+                *kept = text;
+            }
         }
-        let receipt = Bytes::from(self.receipt(id, amount));
-        receipts.push((amount, receipt.clone()));
-        receipt
+        let text = |settlement: &ChannelSettlement| {
+            let receipts = ledger.closed.get(&settlement.channel_id)?;
+            let amount = settlement.request.cumulative_amount;
+            receipts.iter().find(|(settled, _)| *settled == amount).map(|(_, text)| text.clone())
+        };
+        settlements.iter().map(|settlement| text(settlement).unwrap_or_default()).collect()
     }
 
-    fn receipt(&self, id: ChannelId, settled_amount: Amount) -> Vec<u8> {
+    fn receipt(&self, id: ChannelId, settled_amount: Amount, settled_at_ms: i64) -> Receipt {
         let refunded_amount = CAPACITY.checked_sub(settled_amount).unwrap_or_default();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let settled_at_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let message = message::receipt(&id, settled_amount, refunded_amount, true, settled_at_ms);
-        let signature = Signature::of(&self.key, &message);
-        let receipt = Receipt {
+        Receipt {
             channel_id: id,
             settled_amount,
             refunded_amount,
             closed: true,
             settled_at_ms,
-            signature,
-        };
-        serde_json::to_vec(&receipt).expect("a receipt is JSON")
+            signature: Signature::of(&self.key, &message),
+            inclusion: None,
+        }
     }
 }
