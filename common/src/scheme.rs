@@ -1,4 +1,4 @@
-//! Payment schemes: how a payment proves its amount. One file each, behind one trait, and one line in [`schemes`]: the
+//! Payment schemes: how a payment proves its amount. One file each, behind one trait, and one line in `schemes!`: the
 //! accept script, the streams and the routes know nothing of them.
 //!
 //! `ed25519` signs each amount. The others commit to all amounts at once when the channel is opened, and a payment reveals

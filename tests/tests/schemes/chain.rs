@@ -87,6 +87,20 @@ async fn a_relayer_that_met_the_channel_before_redis_did_asks_redis_all_the_same
 }
 
 #[tokio::test]
+async fn a_channel_that_redis_does_not_know_goes_on_from_what_the_issuer_has_paid() {
+    let rig = relayers(1, STEPS_MAX).await;
+    let channel = chain(&rig, 1_000).await;
+    rig.settle_directly(&channel, 500 * UNIT, false, 0).await;
+    let beyond = refused(&rig, 0, "step_too_large", json(&channel.voucher(511 * UNIT))).await;
+    assert_latest(&beyond, &channel, 500 * UNIT);
+    let stale = refused(&rig, 0, "stale_amount", json(&channel.voucher(250 * UNIT))).await;
+    assert_latest(&stale, &channel, 500 * UNIT);
+    accepted(&rig, 0, &channel.voucher(510 * UNIT)).await;
+    let stale = refused(&rig, 0, "stale_amount", json(&channel.voucher(UNIT))).await;
+    assert_latest(&stale, &channel, 510 * UNIT);
+}
+
+#[tokio::test]
 async fn a_payer_that_lost_its_place_goes_on_from_what_a_stale_payment_is_answered() {
     let rig = relayers(2, STEPS_MAX).await;
     let channel = chain(&rig, 1_000).await;

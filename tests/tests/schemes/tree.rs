@@ -106,6 +106,19 @@ async fn a_relayer_that_met_the_channel_before_redis_did_takes_compressed_paymen
 }
 
 #[tokio::test]
+async fn a_channel_that_redis_does_not_know_goes_on_from_what_the_issuer_has_paid() {
+    let rig = relayers(1, STEPS_MAX).await;
+    let channel = tree(&rig, 256).await;
+    rig.settle_directly(&channel, 100 * UNIT, false, 0).await;
+    let problem = refused(&rig, 0, "missing_siblings", json(&cut(&channel.voucher(200 * UNIT), 6))).await;
+    assert_latest(&problem, &channel, 100 * UNIT);
+    let stale = refused(&rig, 0, "stale_amount", json(&cut(&channel.voucher(9 * UNIT), 0))).await;
+    assert_latest(&stale, &channel, 100 * UNIT);
+    accepted(&rig, 0, &channel.compressed_after(102 * UNIT, 100 * UNIT)).await;
+    stored_is_complete(&rig, &channel, 102 * UNIT).await;
+}
+
+#[tokio::test]
 async fn what_was_proven_and_never_taken_does_not_mislead_a_relayer() {
     let rig = relayers(1, STEPS_MAX).await;
     let seed = common::ids::Hash(rand::random());
