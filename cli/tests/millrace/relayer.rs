@@ -1,7 +1,7 @@
 //! What stands before a relayer and spoils its answers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -28,6 +28,7 @@ pub(crate) enum Payments {
 pub(crate) struct Front {
     pub(crate) url: String,
     turn: Arc<AtomicU8>,
+    lie: Arc<Mutex<Option<String>>>,
     _runtime: Runtime,
 }
 
@@ -36,6 +37,7 @@ struct Shared {
     upstream: String,
     http: reqwest::Client,
     turn: Arc<AtomicU8>,
+    lie: Arc<Mutex<Option<String>>>,
 }
 
 impl Front {
@@ -45,14 +47,21 @@ impl Front {
         let url = format!("http://{}", listener.local_addr().expect("a bound socket has an address"));
         let http = reqwest::Client::builder().no_proxy().build().expect("no option that could be wrong");
         let turn = Arc::new(AtomicU8::new(Payments::Pass as u8));
-        let shared = Shared { upstream: upstream.to_owned(), http, turn: Arc::clone(&turn) };
+        let lie = Arc::default();
+        let shared =
+            Shared { upstream: upstream.to_owned(), http, turn: Arc::clone(&turn), lie: Arc::clone(&lie) };
         let router = Router::new().fallback(handle).with_state(shared);
         runtime.spawn(async move { axum::serve(listener, router).await });
-        Front { url, turn, _runtime: runtime }
+        Front { url, turn, lie, _runtime: runtime }
     }
 
     pub(crate) fn turn(&self, payments: Payments) {
         self.turn.store(payments as u8, Ordering::SeqCst);
+    }
+
+    /// Answers every question about a channel with this.
+    pub(crate) fn lie(&self, channel: String) {
+        *self.lie.lock().expect("no holder of the lock panics") = Some(channel);
     }
 }
 
@@ -63,6 +72,10 @@ async fn handle(State(shared): State<Shared>, request: Request) -> Response {
     let turn = shared.turn.load(Ordering::SeqCst);
     if is_payment && turn == Payments::Vanish as u8 {
         return lost;
+    }
+    let lie = shared.lie.lock().expect("no holder of the lock panics").clone();
+    if let (false, Some(lie)) = (is_payment, lie) {
+        return ([(header::CONTENT_TYPE, "application/json")], lie).into_response();
     }
     let url = format!("{}{}", shared.upstream, head.uri.path());
     let mut headers = head.headers;

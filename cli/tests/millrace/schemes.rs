@@ -174,6 +174,26 @@ fn stack_payers_of_a_tree_show_what_the_relayer_cannot_know() {
     payer
         .fails(&["pay", &other, "--state", "spoiled.state", "--add", "1"], &["does not grow from this seed"]);
 
+    // An opening that came to nothing is repeated from its file, whatever was in its way.
+    payer.ok(&["keys", "new", "late.key"]);
+    let open = ["channel", "open", "--key", "late.key", "--scheme", "payword", "--capacity", "9"];
+    let open = [&open[..], &["--state", "late.state"]].concat();
+    payer.fails(&open, &["unknown_account", "late.state is kept"]);
+    let kept = StateFile::open(&dir.path().join("late.state")).expect("a state file").0.state().channel_id;
+    payer.ok(&["account", "register", "--key", "late.key"]);
+    assert_eq!(payer.ok(&open), kept.to_string());
+
+    // A relayer that names a payment of another tree, though one that was paid there.
+    let front = Front::start(&payer.stack.relayers[0].url);
+    let before = payer.shown(&file);
+    let mut told: Value =
+        serde_json::from_str(&payer.ok(&["channel", "show", &channel, "--json"])).expect("JSON");
+    told["latest"] = payer.latest(&other);
+    front.lie(told.to_string());
+    let pay_liar = ["pay", &channel, "--state", &file, "--add", "1", "--relayer-url", &front.url];
+    payer.fails(&pay_liar, &["names 9", "does not grow from this state file", "do not pay there"]);
+    assert_eq!(payer.shown(&file), before, "a liar gets to see nothing");
+
     let shown = payer.ok(&["inspect", "channel", &channel]);
     assert!(
         shown.contains("paytree, 1024 leaves of 1 each") && shown.contains("leaf 700, 10 siblings"),
