@@ -108,7 +108,7 @@ impl Scheme {
 #[derive(Clone, Debug)]
 pub enum Means {
     /// Vouchers that this key signs.
-    Key(SigningKey),
+    Key(Box<SigningKey>),
     /// What was committed to when the channel was opened.
     Purse(Arc<Purse>),
 }
@@ -206,14 +206,11 @@ mod tests {
             latest = Some(paying.complete.proof);
         }
         let units = usize::try_from(units).expect("small");
-        println!(
-            "paytree, 1024 leaves, one after the other: {} bytes a payment plain, {} compressed",
-            plain / units,
-            small / units
-        );
+        // What README.md and docs/SCHEMES.md say, but for the ends of lines.
+        assert!((655..=660).contains(&(plain / units)), "{} bytes a payment plain", plain / units);
+        assert!((234..=239).contains(&(small / units)), "{} bytes a payment compressed", small / units);
         // One on average, the ten of the first included, which has nothing to go by.
         assert_eq!(siblings, 1_023);
-        assert!(small * 2 < plain, "{small} of {plain}");
     }
 
     #[test]

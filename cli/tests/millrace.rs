@@ -1,5 +1,10 @@
 //! The program as people and scripts run it: exit codes, what goes to stdout, and a whole stack up and down.
 
+#[path = "millrace/relayer.rs"]
+mod relayer;
+#[path = "millrace/schemes.rs"]
+mod schemes;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};

@@ -190,7 +190,7 @@ impl Payer {
         // Room for what is asked for beyond the capacity.
         let means = match scheme.purse(seed, unit, units + step_max)? {
             Some(purse) => Means::Purse(Arc::new(purse)),
-            None => Means::Key(self.key.clone()),
+            None => Means::Key(Box::new(self.key.clone())),
         };
         let capacity = Amount::new(unit.units() * u64::from(units));
         let terms = Terms {

@@ -96,7 +96,7 @@ impl MeansArgs {
         let path = self.key.as_ref().context("give --key or --state")?;
         let key = payer::read_key(path)
             .context("--key: give the file of a signing key (`millrace keys new FILE` makes one)")?;
-        Ok(Pays::signed(Means::Key(key), self.expires_at))
+        Ok(Pays::signed(Means::Key(Box::new(key)), self.expires_at))
     }
 }
 

@@ -52,7 +52,7 @@ impl PayingChannel {
 
     /// One whose vouchers its payer signs.
     pub fn of_key(id: ChannelId, key: SigningKey, capacity: Amount) -> Self {
-        let means = Means::Key(key.clone());
+        let means = Means::Key(Box::new(key.clone()));
         Self::new(id, key, means, capacity)
     }
 
@@ -216,7 +216,7 @@ impl Kept {
         }
         if self.scheme == Scheme::Ed25519 {
             let id = std::fs::read_to_string(&self.path).ok().and_then(|text| text.trim().parse().ok());
-            return Ok(id.map(|id| (id, Means::Key(key.clone()))));
+            return Ok(id.map(|id| (id, Means::Key(Box::new(key.clone())))));
         }
         let (file, purse) = StateFile::open(&self.path)?;
         Ok(Some((file.state().channel_id, Means::Purse(Arc::new(purse)))))
@@ -285,7 +285,7 @@ async fn open(
     // Growing a large tree takes a while, and others are opened meanwhile.
     let purse = tokio::task::spawn_blocking(move || scheme.purse(seed, unit, units)).await??;
     let (means, capacity) = match purse {
-        None => (Means::Key(key.clone()), options.capacity),
+        None => (Means::Key(Box::new(key.clone())), options.capacity),
         Some(purse) => {
             let most = unit.units().saturating_mul(u64::from(purse.units_max()));
             (Means::Purse(Arc::new(purse)), options.capacity.min(Amount::new(most)))
