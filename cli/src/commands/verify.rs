@@ -5,6 +5,7 @@ mod receipt;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use common::wire::Inclusion;
 
 use crate::output::Printer;
 
@@ -18,4 +19,10 @@ pub(crate) fn run(command: VerifyCommand, printer: &Printer) -> anyhow::Result<E
     match command {
         VerifyCommand::Receipt(args) => receipt::run(&args, printer),
     }
+}
+
+/// A receipt's place in its batch, for a person.
+pub(crate) fn place(inclusion: &Inclusion) -> String {
+    let Inclusion { root, size, index, .. } = inclusion;
+    format!("leaf {} of {size} under {root}", u128::from(*index) + 1)
 }

@@ -9,6 +9,7 @@ use common::ids::ChannelId;
 use common::wire::{IssuerChannel, Receipt, RelayerChannel};
 
 use crate::args::{IssuerArgs, RelayerArgs};
+use crate::commands::verify::place;
 use crate::output::{self, Printer, fields, or_dash, yes_no};
 
 #[derive(Debug, Args)]
@@ -96,6 +97,7 @@ fn of_receipt(receipt: Option<&Receipt>) -> Vec<(&'static str, String)> {
         vec![
             ("receipt", format!("settled {}, refunded {}", receipt.settled_amount, receipt.refunded_amount)),
             ("receipt signature", receipt.signature.to_string()),
+            ("place in its batch", or_dash(receipt.inclusion.as_ref().map(place))),
         ]
     })
 }

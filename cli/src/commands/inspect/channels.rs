@@ -13,6 +13,7 @@ use common::wire::{Latest, Receipt};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
+use crate::commands::verify::place;
 use crate::output::{self, Printer, fields, or_dash, table, yes_no};
 
 /// Channels that are read at once.
@@ -137,6 +138,7 @@ pub(super) async fn one(store: &Store, id: &ChannelId, printer: &Printer) -> any
         format!("Redis does not know {id}: it learns of a channel at its first payment or close request")
     })?;
     printer.data(&channel, |channel| {
+        let inclusion = channel.receipt.as_ref().and_then(|receipt| receipt.inclusion.as_ref());
         fields([
             ("channel", channel.channel_id.to_string()),
             ("partition", format!("{:02}", channel.partition)),
@@ -159,6 +161,7 @@ pub(super) async fn one(store: &Store, id: &ChannelId, printer: &Printer) -> any
             ("attempts to settle", channel.attempts.to_string()),
             ("last error", or_dash(channel.last_error.as_ref())),
             ("receipt", or_dash(channel.receipt.as_ref().map(|receipt| receipt.signature))),
+            ("place in its batch", or_dash(inclusion.map(place))),
         ])
     })
 }
