@@ -242,6 +242,7 @@ impl EchoServer {
 fn made_up_channel(scheme: Scheme) -> anyhow::Result<PayingChannel> {
     let key = cli::payer::new_key();
     let purse = scheme.purse(Hash(rand::random()), Amount::new(1), ECHO_UNITS)?;
-    let means = purse.map_or_else(|| Means::Key(key.clone()), |purse| Means::Purse(Arc::new(purse)));
+    let means =
+        purse.map_or_else(|| Means::Key(Box::new(key.clone())), |purse| Means::Purse(Arc::new(purse)));
     Ok(PayingChannel::new(ChannelId(rand::random()), key, means, Amount::MAX))
 }
