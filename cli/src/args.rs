@@ -67,6 +67,12 @@ pub(crate) enum Command {
     Audit(commands::audit::AuditArgs),
     /// Look into Redis without changing anything.
     Inspect(commands::inspect::InspectArgs),
+    /// List, show, export and check the journal: what the settler keeps of payments and closes.
+    #[command(subcommand)]
+    Journal(commands::journal::JournalCommand),
+    /// Check a record against what proves it, offline.
+    #[command(subcommand)]
+    Verify(commands::verify::VerifyCommand),
     /// Check Redis, issuer and clocks, and say what to do about what is wrong.
     Doctor(commands::doctor::DoctorArgs),
     /// Check or show a service's configuration, or print its JSON Schema.

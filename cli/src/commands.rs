@@ -9,11 +9,13 @@ pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
+pub(crate) mod journal;
 pub(crate) mod keys;
 pub(crate) mod load;
 pub(crate) mod pay;
 pub(crate) mod recover;
 mod service;
+pub(crate) mod verify;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,8 @@ pub(crate) fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitCod
             Command::Audit(args) => audit::run(args, printer).await,
             Command::Inspect(args) => inspect::run(args, printer).await,
             Command::Doctor(args) => doctor::run(args, printer).await,
+            Command::Journal(command) => journal::run(command, printer).await,
+            Command::Verify(command) => verify::run(command, printer).await,
             Command::Config(command) => config::run(command, printer),
             Command::Recover(args) => recover::run(args, printer).await,
             Command::Relayer(_) | Command::Settler(_) | Command::Issuer(_) => Ok(ExitCode::FAILURE),

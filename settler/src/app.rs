@@ -9,8 +9,10 @@ use common::store::Store;
 use common::store::lease::Lease;
 use common::verify::UsableKey;
 use service::issuer_client::IssuerClient;
+use service::journal::JournalStore;
 
 use crate::config::Config;
+use crate::journal::writer::Trouble;
 use crate::metrics::Metrics;
 use crate::settlement::Payee;
 
@@ -25,6 +27,10 @@ pub(crate) struct App {
     pub(crate) issuer_key: UsableKey,
     pub(crate) payee: Payee,
     pub(crate) metrics: Metrics,
+    /// Where the journal is, if one is kept.
+    pub(crate) journal: Option<JournalStore>,
+    /// Why it cannot be kept at the moment.
+    pub(crate) journal_trouble: Trouble,
     /// This process start, as other settlers see it.
     pub(crate) process: String,
     /// Leaderships that this process has sought.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::amount::Amount;
-use common::channel::Status;
+use common::channel::{Status, Terms};
 use common::fault_point;
 use common::ids::ChannelId;
 use common::store::StoreError;
@@ -14,6 +14,7 @@ use common::store::read::StoredChannel;
 use common::store::settle::{ChannelUpdate, ReadFrom};
 use common::store::stream::{Entry, EntryId};
 
+use crate::journal::trail::Trail;
 use crate::leadership::{Books, Leadership};
 use crate::policy::{Decision, View, decide};
 
@@ -31,24 +32,47 @@ pub(crate) async fn run(leadership: Arc<Leadership>, partition: u16, books: Book
     let poll = Duration::from_millis(leadership.app.config.consumer.poll_ms);
     let full = leadership.app.config.consumer.entries_per_read;
     let mut from = FROM_THE_START;
+    let mut trail = leadership.journal.clone().map(|journal| Trail::new(journal, partition));
     while !leadership.is_draining() {
-        match take_page(&leadership, partition, &books, from).await {
-            Ok(page) => {
-                match (from, page.last) {
-                    // Entries below the last one are acknowledged now; those above are the next page.
-                    (ReadFrom::Unacknowledged(_), Some(last)) => from = ReadFrom::Unacknowledged(last),
-                    (ReadFrom::Unacknowledged(_), None) => from = ReadFrom::New,
-                    (ReadFrom::New, _) if page.entries >= full => {}
-                    (ReadFrom::New, _) => leadership.pause(poll).await,
-                }
-            }
+        let again = trail.as_ref().and_then(Trail::resume).map(ReadFrom::Unacknowledged);
+        let taken = take_page(&leadership, partition, &books, again.unwrap_or(from), &mut trail).await;
+        let page = match acknowledge(&leadership, taken, &mut trail).await {
+            Ok(page) => page,
             Err(error) => {
                 leadership.trouble(&error, "reading payments", partition).await;
                 // What was read without an answer, or not written down, is unacknowledged: it comes first again.
                 from = FROM_THE_START;
+                trail.iter_mut().for_each(Trail::restart);
+                continue;
             }
+        };
+        match (again, from, page.last) {
+            (Some(_), _, None) => trail.iter_mut().for_each(Trail::caught_up),
+            (Some(_), _, Some(_)) => {}
+            // Entries up to the last one are in the books now; those above are the next page.
+            (None, ReadFrom::Unacknowledged(_), Some(last)) => from = ReadFrom::Unacknowledged(last),
+            (None, ReadFrom::Unacknowledged(_), None) => from = ReadFrom::New,
+            (None, ReadFrom::New, _) if page.entries >= full => {}
+            (None, ReadFrom::New, _) => leadership.pause(poll).await,
         }
     }
+    if let Some(mut trail) = trail {
+        trail.finish(&leadership).await;
+    }
+}
+
+/// After a page: acknowledges what the journal has stored, where one is kept.
+async fn acknowledge(
+    leadership: &Leadership,
+    taken: Result<Page, StoreError>,
+    trail: &mut Option<Trail>,
+) -> Result<Page, StoreError> {
+    let page = taken?;
+    if let Some(trail) = trail {
+        let given_up = trail.acknowledge(leadership).await?;
+        leadership.app.metrics.dead_letters.inc_by(given_up.try_into().unwrap_or(u64::MAX));
+    }
+    Ok(page)
 }
 
 /// What was read of a partition.
@@ -57,12 +81,14 @@ struct Page {
     last: Option<EntryId>,
 }
 
-/// Reads a page of entries and puts it into the books.
+/// Reads a page of entries and puts it into the books. Without a journal that is all, and they are acknowledged with it;
+/// else they are handed over to the journal.
 async fn take_page(
     leadership: &Leadership,
     partition: u16,
     books: &Books,
     from: ReadFrom,
+    trail: &mut Option<Trail>,
 ) -> Result<Page, StoreError> {
     // A page is held in memory from here on. The semaphore is never closed.
     let _slot = leadership.page_slots.acquire().await;
@@ -77,7 +103,7 @@ async fn take_page(
     let timer = app.metrics.page_seconds.start_timer();
     let Gathered { channels, mut dead, payments } = gather(&entries);
     let _writing = books.lock().await;
-    let updates = learn(leadership, partition, channels, &mut dead).await?;
+    let Learned { updates, terms } = learn(leadership, partition, channels, &mut dead).await?;
     for (id, reason) in &dead {
         tracing::error!(partition, entry = %id, reason, "an entry of accepted payments is given up on");
     }
@@ -87,14 +113,23 @@ async fn take_page(
     for chunk in first.chunks(UPDATES_PER_CALL) {
         app.store.apply(&leadership.lease, partition, chunk, &[], &[]).await?;
     }
-    let read: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
-    let dead: Vec<(EntryId, String)> = dead.into_iter().collect();
-    app.store.apply(&leadership.lease, partition, last, &read, &dead).await?;
+    let again = trail.as_ref().is_some_and(|trail| trail.is_resumed_by(from));
+    if let Some(trail) = trail {
+        app.store.apply(&leadership.lease, partition, last, &[], &[]).await?;
+        trail.hand_over(from, &entries, &dead, &terms);
+    }
+    if trail.is_none() || fault_point::is_broken("journal_before_trim") {
+        let read: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
+        let dead: Vec<(EntryId, String)> = dead.into_iter().collect();
+        app.store.apply(&leadership.lease, partition, last, &read, &dead).await?;
+        app.metrics.dead_letters.inc_by(dead.len().try_into().unwrap_or(u64::MAX));
+    }
     fault_point::reach("entries_applied");
     timer.observe_duration();
-    app.metrics.entries.inc_by(page.entries.try_into().unwrap_or(u64::MAX));
-    app.metrics.payments.inc_by(payments);
-    app.metrics.dead_letters.inc_by(dead.len().try_into().unwrap_or(u64::MAX));
+    if !again {
+        app.metrics.entries.inc_by(page.entries.try_into().unwrap_or(u64::MAX));
+        app.metrics.payments.inc_by(payments);
+    }
     Ok(page)
 }
 
@@ -144,6 +179,13 @@ fn gather(entries: &[Entry]) -> Gathered {
     gathered
 }
 
+/// What Redis says of the channels of a page.
+struct Learned {
+    updates: Vec<ChannelUpdate>,
+    /// Their terms, where a journal wants them.
+    terms: HashMap<ChannelId, Terms>,
+}
+
 /// Reads the channels of a page and decides when to look at each next. A payment of a channel that Redis does not hold
 /// any more makes its entries dead: nobody could settle it, and nobody may forget it.
 async fn learn(
@@ -151,8 +193,9 @@ async fn learn(
     partition: u16,
     channels: HashMap<ChannelId, Paid>,
     dead: &mut BTreeMap<EntryId, String>,
-) -> Result<Vec<ChannelUpdate>, StoreError> {
+) -> Result<Learned, StoreError> {
     let mut updates = Vec::with_capacity(channels.len());
+    let mut terms = HashMap::new();
     let channels: Vec<(ChannelId, Paid)> = channels.into_iter().collect();
     for channels in channels.chunks(CHANNELS_PER_READ) {
         let ids: Vec<ChannelId> = channels.iter().map(|(id, _)| *id).collect();
@@ -161,6 +204,9 @@ async fn learn(
             let reason = match found {
                 Ok(Some(channel)) => {
                     updates.push(update(leadership, *id, paid, &channel));
+                    if leadership.journal.is_some() {
+                        terms.insert(*id, channel.terms);
+                    }
                     continue;
                 }
                 Ok(None) => format!("channel {id} is not known"),
@@ -176,7 +222,7 @@ async fn learn(
             }
         }
     }
-    Ok(updates)
+    Ok(Learned { updates, terms })
 }
 
 fn update(leadership: &Leadership, id: ChannelId, paid: &Paid, channel: &StoredChannel) -> ChannelUpdate {

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use common::ids::ChannelId;
 use common::store::StoreError;
 use common::store::lease::Lease;
+use common::store::read::PartitionInfo;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
+use crate::journal::Journal;
 use crate::metrics::gauge_value;
 
 /// Partitions that are taken, or whose pages are held in memory, at once.
@@ -81,6 +83,8 @@ pub(crate) struct Leadership {
     pub(crate) close_slots: Arc<Semaphore>,
     /// Pages in memory at once.
     pub(crate) page_slots: Semaphore,
+    /// The journal, if one is kept.
+    pub(crate) journal: Option<Arc<Journal>>,
     /// One task at a time lifts the token; the others find it lifted.
     raising: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
@@ -98,9 +102,11 @@ pub(crate) struct Leadership {
 impl Leadership {
     pub(crate) fn new(app: Arc<App>, lease: Arc<Lease>) -> Arc<Self> {
         let closes = app.config.closes.in_flight_max.min(Semaphore::MAX_PERMITS);
+        let journal = app.journal.clone().map(|store| Arc::new(Journal::new(app.clone(), store)));
         Arc::new(Self {
             app,
             lease,
+            journal,
             close_slots: Arc::new(Semaphore::new(closes)),
             page_slots: Semaphore::new(PARTITIONS_AT_ONCE),
             raising: tokio::sync::Mutex::new(()),
@@ -257,27 +263,31 @@ impl Leadership {
         self.take_partitions().await
     }
 
+    fn show(&self, partitions: &[PartitionInfo]) {
+        let sum = |of: fn(&PartitionInfo) -> u64| {
+            gauge_value(partitions.iter().map(of).fold(0, u64::saturating_add))
+        };
+        let metrics = &self.app.metrics;
+        metrics.stream_entries.set(sum(|info| info.entries));
+        metrics.unacknowledged.set(sum(|info| info.unacknowledged));
+        metrics.due_channels.set(sum(|info| info.due));
+        metrics.dead_kept.set(sum(|info| info.dead));
+        // What is acknowledged is trimmed, and with a journal only what is stored is acknowledged.
+        let oldest_ms = partitions.iter().filter_map(|info| info.oldest_at_ms).min();
+        let lag_ms = oldest_ms.map_or(0, |oldest| self.app.clock.now_ms().saturating_sub(oldest));
+        metrics.journal_lag_ms.set(if self.journal.is_some() { gauge_value(lag_ms) } else { 0 });
+    }
+
     /// Keeps the gauges of what waits in Redis up to date.
     pub(crate) async fn observe(self: Arc<Self>, every: Duration) {
         while !self.is_draining() {
             let infos = stream::iter(0..self.app.store.partitions())
                 .map(|partition| self.app.store.partition_info(partition))
                 .buffer_unordered(PARTITIONS_AT_ONCE)
-                .try_fold((0u64, 0u64, 0u64, 0u64), async |(entries, unacknowledged, due, dead), info| {
-                    Ok((
-                        entries.saturating_add(info.entries),
-                        unacknowledged.saturating_add(info.unacknowledged),
-                        due.saturating_add(info.due),
-                        dead.saturating_add(info.dead),
-                    ))
-                });
+                .try_collect::<Vec<PartitionInfo>>();
             // What fails here fails in the loops that matter too, and is told there.
-            if let Ok((entries, unacknowledged, due, dead)) = infos.await {
-                let metrics = &self.app.metrics;
-                metrics.stream_entries.set(gauge_value(entries));
-                metrics.unacknowledged.set(gauge_value(unacknowledged));
-                metrics.due_channels.set(gauge_value(due));
-                metrics.dead_kept.set(gauge_value(dead));
+            if let Ok(infos) = infos.await {
+                self.show(&infos);
             }
             self.pause(every).await;
         }

@@ -161,6 +161,15 @@ impl JournalStore {
         self.list_in(&*store, &prefix).await
     }
 
+    /// As [`JournalStore::list`], for the settler: makes the directory where there is none.
+    ///
+    /// # Errors
+    /// [`JournalError::Unavailable`].
+    pub async fn list_to_write(&self) -> Result<Vec<Listed>, JournalError> {
+        let (store, prefix) = self.open()?;
+        self.list_in(&*store, &prefix).await
+    }
+
     async fn list_in(&self, store: &dyn ObjectStore, prefix: &Path) -> Result<Vec<Listed>, JournalError> {
         let folder = prefix.clone().join(FOLDER);
         let mut listed: Vec<Listed> = store
@@ -205,8 +214,7 @@ impl JournalStore {
     /// # Errors
     /// [`JournalError`].
     pub async fn last(&self) -> Result<Option<Segment>, JournalError> {
-        let (store, prefix) = self.open()?;
-        let Some(last) = self.list_in(&*store, &prefix).await?.pop() else {
+        let Some(last) = self.list_to_write().await?.pop() else {
             return Ok(None);
         };
         let bytes = self.get(last.number).await?;

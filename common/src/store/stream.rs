@@ -13,7 +13,7 @@ use crate::text::FromText;
 use crate::wire::Receipt;
 
 /// The id of a stream entry: time in ms since 1970 by Redis' clock, and a number within that ms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId {
     /// Time in ms since 1970.
     pub ms: u64,
