@@ -3,14 +3,20 @@
 
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::journal::line::Header;
 use common::journal::segment::{self, Fault, Head, Lines, Segment};
 use futures::TryStreamExt as _;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, parse_url_opts};
+use object_store::{
+    ObjectStore, ObjectStoreExt as _, ObjectStoreScheme, PutMode, PutOptions, PutPayload, RetryConfig,
+};
 use url::Url;
 
 /// The folder of the segments below the journal's place.
@@ -18,6 +24,12 @@ const FOLDER: &str = "segments";
 
 /// What a segment's name ends in, so that `zstdcat` and people know it.
 const EXTENSION: &str = ".ndjson.zst";
+
+/// Attempts of a bucket's client of its own before it says that something failed.
+const BUCKET_RETRIES: usize = 2;
+
+/// And for how long at most.
+const BUCKET_RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A place that no journal can be in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -137,9 +149,8 @@ impl JournalStore {
                 if let Some(opened) = opened.get() {
                     return Ok(opened.clone());
                 }
-                let (store, prefix) =
-                    parse_url_opts(url, std::env::vars()).map_err(|error| self.unavailable(error))?;
-                Ok(opened.get_or_init(|| (store.into(), prefix)).clone())
+                let bucket = bucket(url).map_err(|error| self.unavailable(error))?;
+                Ok(opened.get_or_init(|| bucket).clone())
             }
         }
     }
@@ -259,6 +270,27 @@ fn path_of(prefix: &Path, number: u64) -> Path {
 fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(EXTENSION)?;
     (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+/// The client of a bucket, with credentials from the environment.
+fn bucket(url: &Url) -> object_store::Result<Opened> {
+    // The settler tries for ever: what fails is to be known soon.
+    let retry = RetryConfig {
+        max_retries: BUCKET_RETRIES,
+        retry_timeout: BUCKET_RETRY_TIMEOUT,
+        ..RetryConfig::default()
+    };
+    let (scheme, prefix) = ObjectStoreScheme::parse(url)?;
+    let store: Arc<dyn ObjectStore> = match scheme {
+        ObjectStoreScheme::AmazonS3 => {
+            Arc::new(AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry).build()?)
+        }
+        ObjectStoreScheme::GoogleCloudStorage => {
+            Arc::new(GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(retry).build()?)
+        }
+        _ => Arc::new(MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_retry(retry).build()?),
+    };
+    Ok((store, prefix))
 }
 
 /// Makes a directory that is still there after the loss of power.
