@@ -123,22 +123,30 @@ impl Journal {
     }
 
     /// Takes what comes next of a stream, in the order of its ids; there is one caller a stream. `terms` holds those of
-    /// the items' channels.
-    pub(crate) fn take(&self, items: Vec<Item>, terms: &HashMap<ChannelId, Terms>) {
+    /// the items' channels. Gives back the first entry that there was no room for, if any.
+    pub(crate) fn take(&self, items: Vec<Item>, terms: &HashMap<ChannelId, Terms>) -> Option<EntryId> {
+        let max = self.app.config.journal.segment_max_bytes;
+        let mut left = None;
         self.state.send_modify(|state| {
-            let State { streams: Some(streams), gathered, .. } = state else {
-                return;
-            };
+            let State { streams, gathered, over } = state;
             for item in items {
-                let progress = streams.entry(item.stream).or_default();
-                if item.id <= progress.taken {
-                    continue;
+                let progress = match streams {
+                    Some(streams) if !*over && gathered.bytes < max => {
+                        streams.entry(item.stream).or_default()
+                    }
+                    _ => {
+                        left = Some(item.id);
+                        break;
+                    }
+                };
+                if item.id > progress.taken {
+                    progress.taken = item.id;
+                    gathered.push(item, terms);
                 }
-                progress.taken = item.id;
-                gathered.push(item, terms);
             }
             self.app.metrics.journal_waiting_bytes.set(bytes_value(gathered.bytes));
         });
+        left
     }
 
     /// Waits until all that was taken is stored.

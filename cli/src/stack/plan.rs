@@ -132,7 +132,7 @@ impl Plan {
         self.settlers.iter().enumerate().map(|(i, &admin)| {
             let mut config =
                 vec![set("admin_listen", loopback(admin)), set("payee_key", self.key_file(PAYEE_KEY))];
-            config.push(set("journal.url", self.options.dir.join(JOURNAL).display()));
+            config.push(set("journal.url", self.options.journal()));
             config.extend(self.shared());
             config.extend(self.settler_ways.get(i).into_iter().flatten().cloned());
             self.spec(Role::Settler, name_of(Role::Settler, i), config, admin)
@@ -172,7 +172,6 @@ impl Plan {
 
 const ISSUER_KEY: &str = "issuer.key";
 const PAYEE_KEY: &str = "payee.key";
-const JOURNAL: &str = "journal";
 
 /// The port `base + offset + i * step`.
 pub(super) fn nth(base: u16, offset: u16, i: usize, step: u16) -> Result<u16, StackError> {

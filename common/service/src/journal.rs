@@ -77,6 +77,10 @@ pub struct Listed {
     pub bytes: u64,
 }
 
+/// A folder of up to a thousand segments.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Folder(Path);
+
 /// Where a journal is.
 #[derive(Clone, Debug)]
 enum Place {
@@ -169,20 +173,10 @@ impl JournalStore {
     /// [`JournalError::Unavailable`].
     pub async fn list(&self) -> Result<Vec<Listed>, JournalError> {
         let (store, prefix) = self.open_to_read()?;
-        self.list_in(&*store, &prefix).await
+        self.list_in(&*store, prefix.join(FOLDER)).await
     }
 
-    /// As [`JournalStore::list`], for the settler: makes the directory where there is none.
-    ///
-    /// # Errors
-    /// [`JournalError::Unavailable`].
-    pub async fn list_to_write(&self) -> Result<Vec<Listed>, JournalError> {
-        let (store, prefix) = self.open()?;
-        self.list_in(&*store, &prefix).await
-    }
-
-    async fn list_in(&self, store: &dyn ObjectStore, prefix: &Path) -> Result<Vec<Listed>, JournalError> {
-        let folder = prefix.clone().join(FOLDER);
+    async fn list_in(&self, store: &dyn ObjectStore, folder: Path) -> Result<Vec<Listed>, JournalError> {
         let mut listed: Vec<Listed> = store
             .list(Some(&folder))
             .try_filter_map(async |object| {
@@ -194,6 +188,29 @@ impl JournalStore {
             .map_err(|error| self.unavailable(error))?;
         listed.sort_by_key(|segment| segment.number);
         Ok(listed)
+    }
+
+    /// The folders that segments are in, by their numbers: whoever wants the first or the last segments need not list
+    /// all. For the settler: makes the directory where there is none.
+    ///
+    /// # Errors
+    /// [`JournalError::Unavailable`].
+    pub async fn folders(&self) -> Result<Vec<Folder>, JournalError> {
+        let (store, prefix) = self.open()?;
+        let found = store.list_with_delimiter(Some(&prefix.join(FOLDER))).await;
+        let found = found.map_err(|error| self.unavailable(error))?;
+        let mut folders: Vec<Folder> = found.common_prefixes.into_iter().map(Folder).collect();
+        folders.sort();
+        Ok(folders)
+    }
+
+    /// The segments of a folder, by number.
+    ///
+    /// # Errors
+    /// [`JournalError::Unavailable`].
+    pub async fn list_folder(&self, folder: &Folder) -> Result<Vec<Listed>, JournalError> {
+        let (store, _) = self.open()?;
+        self.list_in(&*store, folder.0.clone()).await
     }
 
     /// The bytes of a segment.
@@ -225,11 +242,14 @@ impl JournalStore {
     /// # Errors
     /// [`JournalError`].
     pub async fn last(&self) -> Result<Option<Segment>, JournalError> {
-        let Some(last) = self.list_to_write().await?.pop() else {
-            return Ok(None);
-        };
-        let bytes = self.get(last.number).await?;
-        segment::read(last.number, &bytes, |_, _, _| ()).map(Some).map_err(|fault| self.damaged(fault))
+        for folder in self.folders().await?.iter().rev() {
+            if let Some(last) = self.list_folder(folder).await?.pop() {
+                let bytes = self.get(last.number).await?;
+                let read = segment::read(last.number, &bytes, |_, _, _| ());
+                return read.map(Some).map_err(|fault| self.damaged(fault));
+            }
+        }
+        Ok(None)
     }
 
     /// Writes a segment under its number, if no other has it. Once this returns [`Written::Now`] the segment survives
@@ -261,9 +281,11 @@ impl JournalStore {
     }
 }
 
-/// Numbers have twenty digits, so that the order of names is theirs.
+/// Numbers have twenty digits, so that the order of names is theirs; a thousand segments share a folder, named by what
+/// their numbers begin with.
 fn path_of(prefix: &Path, number: u64) -> Path {
-    prefix.clone().join(FOLDER).join(format!("{number:020}{EXTENSION}"))
+    let thousands = format!("{:017}", number / 1_000);
+    prefix.clone().join(FOLDER).join(thousands).join(format!("{number:020}{EXTENSION}"))
 }
 
 /// The number in a segment's name; `None` for whatever else lies there.
@@ -328,11 +350,22 @@ mod tests {
         assert_eq!(store.write(&head(10), b"other".to_vec()).await, Ok(Written::Taken));
         assert_eq!(store.get(10).await.expect("there").as_ref(), b"ten");
         assert_eq!(store.write(&head(9), b"nine".to_vec()).await, Ok(Written::Now));
+        assert_eq!(store.write(&head(12_345), b"more".to_vec()).await, Ok(Written::Now));
         std::fs::write(dir.path().join("a/journal/segments/notes.txt"), "x").expect("writable");
         let numbers: Vec<u64> =
             store.list().await.expect("there").iter().map(|listed| listed.number).collect();
-        assert_eq!(numbers, [9, 10]);
-        assert!(matches!(store.last().await, Err(JournalError::Damaged { .. })), "ten is no segment");
+        assert_eq!(numbers, [9, 10, 12_345]);
+        let folders = store.folders().await.expect("there");
+        assert_eq!(folders.len(), 2);
+        assert_eq!(store.list_folder(&folders[0]).await.expect("there").len(), 2);
+        assert!(
+            matches!(store.last().await, Err(JournalError::Damaged { fault, .. }) if fault.segment == 12_345)
+        );
+        store.delete(12_345).await.expect("there");
+        assert!(
+            matches!(store.last().await, Err(JournalError::Damaged { .. })),
+            "of a folder that is empty the one before"
+        );
         store.delete(10).await.expect("there");
         assert_eq!(store.list().await.expect("there").len(), 1);
     }
@@ -353,7 +386,7 @@ mod tests {
     #[test]
     fn names_sort_as_their_numbers() {
         let path = path_of(&Path::from("a/b"), 7);
-        assert_eq!(path.as_ref(), "a/b/segments/00000000000000000007.ndjson.zst");
+        assert_eq!(path.as_ref(), "a/b/segments/00000000000000000/00000000000000000007.ndjson.zst");
         assert_eq!(path.filename().and_then(number_of), Some(7));
         assert_eq!(number_of("7.ndjson.zst"), None);
         assert_eq!(number_of("0000000000000000000x.ndjson.zst"), None);

@@ -44,8 +44,9 @@ async fn read(leadership: &Leadership, journal: &Journal, partition: u16) -> Res
         let ended = store.read_ended(&leadership.lease, partition, stored, taken, ENTRIES_PER_READ).await?;
         let is_last = ended.len() < ENTRIES_PER_READ;
         let items = ended.into_iter().map(|entry| records::of_ended(partition, entry));
-        journal.take(items.collect(), &HashMap::new());
-        if is_last {
+        // What there is no room for is read again.
+        let left = journal.take(items.collect(), &HashMap::new());
+        if is_last || left.is_some() {
             break;
         }
     }

@@ -28,20 +28,23 @@ pub(crate) async fn run(leadership: Arc<Leadership>, journal: Arc<Journal>, days
 async fn remove(journal: &Journal, days: u32) -> Result<(), JournalError> {
     let now_ms = journal.app.clock.now_ms();
     let oldest_ms = now_ms.saturating_sub(u64::from(days).saturating_mul(DAY_MS));
-    let mut listed = journal.store.list_to_write().await?;
-    listed.pop();
-    for segment in listed {
-        let header = journal.store.header(segment.number).await?;
-        if header.created_at_ms >= oldest_ms {
-            break;
+    let mut oldest = None;
+    for folder in journal.store.folders().await? {
+        for segment in journal.store.list_folder(&folder).await? {
+            // Each goes once there is one after it.
+            if let Some(number) = oldest.replace(segment.number) {
+                if journal.store.header(number).await?.created_at_ms >= oldest_ms {
+                    return Ok(());
+                }
+                journal.store.delete(number).await?;
+                journal.app.metrics.journal_removed.inc();
+                tracing::info!(
+                    segment = number,
+                    days,
+                    "a segment of the journal was removed: past its retention"
+                );
+            }
         }
-        journal.store.delete(segment.number).await?;
-        journal.app.metrics.journal_removed.inc();
-        tracing::info!(
-            segment = segment.number,
-            days,
-            "a segment of the journal was removed: past its retention"
-        );
     }
     Ok(())
 }

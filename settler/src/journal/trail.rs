@@ -76,9 +76,12 @@ impl Trail {
         };
         let new = entries.iter().filter(|entry| entry.id > taken);
         let items = new.map(|entry| records::of_accepted(self.partition, entry, dead.get(&entry.id), terms));
-        self.journal.take(items.collect(), terms);
-        self.waiting.extend(entries.iter().map(|entry| (entry.id, dead.get(&entry.id).cloned())));
-        self.last = entries.last().map_or(self.last, |entry| entry.id);
+        let left = self.journal.take(items.collect(), terms);
+        self.behind |= left.is_some();
+        for entry in entries.iter().take_while(|entry| left.is_none_or(|left| entry.id < left)) {
+            self.waiting.push_back((entry.id, dead.get(&entry.id).cloned()));
+            self.last = entry.id;
+        }
     }
 
     /// Acknowledges and trims what the journal has stored since. Says how many entries were given up on.

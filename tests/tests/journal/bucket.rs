@@ -1,7 +1,7 @@
 //! A journal in a bucket: a server that speaks as much of S3 as the journal needs, with conditional writes, that fails
 //! and forgets to answer when told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -114,10 +114,22 @@ async fn list(State(objects): State<Shared>, Query(query): Query<BTreeMap<String
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let prefix = query.get("prefix").cloned().unwrap_or_default();
+    let mut folders = BTreeSet::new();
     let contents: String = objects
         .held
         .iter()
         .filter(|(name, _)| name.starts_with(&prefix))
+        // With a delimiter, what lies deeper is told by its folder.
+        .filter(|(name, _)| {
+            let (rest, is_flat) = (&name[prefix.len()..], !query.contains_key("delimiter"));
+            match rest.find('/') {
+                Some(end) if !is_flat => {
+                    folders.insert(format!("{prefix}{}/", &rest[..end]));
+                    false
+                }
+                _ => true,
+            }
+        })
         .map(|(name, bytes)| {
             format!(
                 "<Contents><Key>{name}</Key><LastModified>2015-10-21T07:28:00.000Z</LastModified>\
@@ -126,7 +138,12 @@ async fn list(State(objects): State<Shared>, Query(query): Query<BTreeMap<String
             )
         })
         .collect();
-    let answer = format!("<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>");
+    let folders: String = folders
+        .iter()
+        .map(|name| format!("<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"))
+        .collect();
+    let answer =
+        format!("<ListBucketResult><IsTruncated>false</IsTruncated>{contents}{folders}</ListBucketResult>");
     ([("content-type", "application/xml")], answer).into_response()
 }
 
@@ -156,12 +173,11 @@ async fn settler(kept: &mut Kept, bucket: &Bucket) {
 
 /// What is in the bucket, where a directory would have it.
 fn download(kept: &Kept, bucket: &Bucket) {
-    let dir = kept.dir().join("segments");
-    std::fs::create_dir_all(&dir).expect("writable");
     bucket.change(|objects| {
         for (name, bytes) in &objects.held {
-            let name = name.strip_prefix("of/ours/segments/").expect("below the prefix");
-            std::fs::write(dir.join(name), bytes).expect("writable");
+            let path = kept.dir().join(name.strip_prefix("of/ours/").expect("below the prefix"));
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
+            std::fs::write(path, bytes).expect("writable");
         }
     });
 }

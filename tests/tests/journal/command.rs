@@ -103,10 +103,11 @@ struct Copy {
 impl Copy {
     fn of(kept: &Kept) -> Copy {
         let dir = tempfile::tempdir().expect("the directory for temporary files is writable");
-        std::fs::create_dir(dir.path().join("segments")).expect("writable");
-        for entry in std::fs::read_dir(kept.dir().join("segments")).expect("a journal") {
+        let folder = Path::new("segments").join("0".repeat(17));
+        std::fs::create_dir_all(dir.path().join(&folder)).expect("writable");
+        for entry in std::fs::read_dir(kept.dir().join(&folder)).expect("a journal") {
             let from = entry.expect("an entry").path();
-            let to = dir.path().join("segments").join(from.file_name().expect("a file"));
+            let to = dir.path().join(&folder).join(from.file_name().expect("a file"));
             std::fs::copy(from, to).expect("writable");
         }
         let root = json(&millrace(dir.path(), &["journal", "verify", "--json"]))["root"].clone();
@@ -114,7 +115,7 @@ impl Copy {
     }
 
     fn segment(&self, number: u64) -> PathBuf {
-        self.dir.path().join("segments").join(format!("{number:020}.ndjson.zst"))
+        self.dir.path().join(format!("segments/00000000000000000/{number:020}.ndjson.zst"))
     }
 
     fn last(&self) -> u64 {

@@ -51,17 +51,17 @@ async fn segments_are_closed_by_their_size_and_the_last_one_when_the_leader_leav
     kept.settler().await;
     let channel = kept.rig.channel(1_000).await;
     kept.pay(&channel, 1..=100).await;
-    // A payment is a line of about 350 bytes: a dozen fill a segment.
-    wait_until(SOON, "some segments are full", || async {
-        kept.journal().list().await.is_ok_and(|listed| listed.len() >= 5)
+    // A payment is a line of 300 bytes, terms one of 420: thirteen payments fill a segment.
+    wait_until(SOON, "seven segments are full", || async {
+        kept.journal().list().await.is_ok_and(|listed| listed.len() >= 7)
     })
     .await;
     let kept_so_far: usize = kept.payments().await.values().map(Vec::len).sum();
-    assert!(kept_so_far < 100, "the last ones wait for theirs to be full");
+    assert_eq!(kept_so_far, 91, "the last ones wait for theirs to be full");
     kept.rig.settlers[0].stop(SOON).await.expect("it stops");
     let report = kept.all_is_kept_once().await;
     assert_eq!(report.payments, 100);
-    assert!((7..=20).contains(&report.segments), "{report:?}");
+    assert_eq!(report.segments, 8, "seven full ones, and the last");
 }
 
 #[tokio::test]
