@@ -65,11 +65,14 @@ pub(crate) enum Command {
     Chaos(commands::chaos::ChaosArgs),
     /// Check that what was acknowledged, recorded and settled is the same, channel by channel.
     Audit(commands::audit::AuditArgs),
-    /// Check a settlement without asking anyone.
-    #[command(subcommand)]
-    Verify(commands::verify::VerifyCommand),
     /// Look into Redis without changing anything.
     Inspect(commands::inspect::InspectArgs),
+    /// List, show, export and check the journal: what the settler keeps of payments and closes.
+    #[command(subcommand)]
+    Journal(commands::journal::JournalCommand),
+    /// Check a settlement, or the journal, against what proves it, without asking anyone.
+    #[command(subcommand)]
+    Verify(commands::verify::VerifyCommand),
     /// Check Redis, issuer and clocks, and say what to do about what is wrong.
     Doctor(commands::doctor::DoctorArgs),
     /// Check or show a service's configuration, or print its JSON Schema.

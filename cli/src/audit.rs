@@ -1,10 +1,11 @@
 //! Whether money went astray: what relayers acknowledged, what Redis recorded and what the issuer paid, against each
 //! other, channel by channel and in whole.
 //!
-//! [`audit`] is pure; [`gather`] collects what it looks at.
+//! [`audit`] is pure; [`gather`] collects what it looks at; [`journal`] holds the journal against it.
 
 mod channel;
 pub mod gather;
+pub mod journal;
 
 use common::amount::Amount;
 use common::batch::Flaw;
@@ -112,6 +113,8 @@ pub enum Kind {
     NotClosed,
     /// The issuer's postings do not sum to nothing.
     BooksUnbalanced,
+    /// The journal is damaged, or its last payment of a channel is not the one that Redis holds.
+    JournalDiffers,
 }
 
 /// One thing that is wrong.

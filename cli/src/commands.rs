@@ -9,6 +9,7 @@ pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod inspect;
+pub(crate) mod journal;
 pub(crate) mod keys;
 pub(crate) mod load;
 pub(crate) mod pay;
@@ -46,9 +47,10 @@ pub(crate) fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitCod
             Command::Load(args) => load::run(args, printer).await,
             Command::Chaos(args) => chaos::run(args, printer).await,
             Command::Audit(args) => audit::run(args, printer).await,
-            Command::Verify(command) => verify::run(command, printer),
             Command::Inspect(args) => inspect::run(args, printer).await,
             Command::Doctor(args) => doctor::run(args, printer).await,
+            Command::Journal(command) => journal::run(command, printer).await,
+            Command::Verify(command) => verify::run(command, printer).await,
             Command::Config(command) => config::run(command, printer),
             Command::Recover(args) => recover::run(args, printer).await,
             Command::Relayer(_) | Command::Settler(_) | Command::Issuer(_) => Ok(ExitCode::FAILURE),

@@ -28,8 +28,17 @@ impl Printer {
         if !text.ends_with('\n') {
             text.push('\n');
         }
+        Self::write(text.as_bytes())
+    }
+
+    /// Prints a line that is data as it stands.
+    pub(crate) fn line(&self, text: &[u8]) -> anyhow::Result<()> {
+        Self::write(&[text, b"\n"].concat())
+    }
+
+    fn write(text: &[u8]) -> anyhow::Result<()> {
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        match stdout.write_all(text).and_then(|()| stdout.flush()) {
             // Whoever read has read enough, as in `millrace … | head`.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             result => result.context("cannot write to stdout"),

@@ -99,6 +99,13 @@ impl StackOptions {
     }
 }
 
+impl StackOptions {
+    /// Where the settlers keep their journal.
+    fn journal(&self) -> String {
+        self.dir.join("journal").display().to_string()
+    }
+}
+
 /// A running stack. Dropping it kills every process of it.
 #[derive(Debug)]
 pub struct Stack {
@@ -185,6 +192,11 @@ impl Stack {
     /// Keys, data and logs.
     pub fn dir(&self) -> &std::path::Path {
         &self.plan.options().dir
+    }
+
+    /// Where the settlers keep their journal.
+    pub fn journal(&self) -> String {
+        self.plan.options().journal()
     }
 
     /// The payee's key, as the relayers know it.

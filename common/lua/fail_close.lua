@@ -1,7 +1,8 @@
 -- After fence.lua. Gives up on a closing channel that the issuer refuses for good: kept, listed, never dropped.
 --
--- KEYS[2] state   KEYS[3] channel   KEYS[4] due   KEYS[5] dead
+-- KEYS[2] state   KEYS[3] channel   KEYS[4] due   KEYS[5] dead   KEYS[6] settled
 -- ARGV[2] channel id   ARGV[3] now, ms since 1970   ARGV[4] the issuer's words
+-- ARGV[5] '1' if a journal is kept: then the stream of ended closes tells it of this one
 --
 -- Returns {'failed'}, or {'not_closing', status letter}.
 
@@ -14,4 +15,7 @@ redis.call('SET', KEYS[2], 'F' .. string.sub(state, 2))
 redis.call('HSET', KEYS[3], 'last_error', ARGV[4], 'failed_at', ARGV[3])
 redis.call('ZREM', KEYS[4], ARGV[2])
 redis.call('XADD', KEYS[5], '*', 'kind', 'close', 'id', ARGV[2], 'reason', ARGV[4], 'amount', string.sub(state, 2, 21))
+if ARGV[5] == '1' then
+  redis.call('XADD', KEYS[6], '*', 'id', ARGV[2], 'amount', string.sub(state, 2, 21), 'reason', ARGV[4])
+end
 return {'failed'}

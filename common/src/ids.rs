@@ -121,6 +121,10 @@ base58_bytes!(
     Hash, 32, BASE58_ENCODED_32_MAX_LEN, encode_32, decode_32
 );
 base58_bytes!(
+    /// The root of the journal up to some segment (see [`crate::journal`]): whoever keeps it can tell every change before.
+    JournalRoot, 32, BASE58_ENCODED_32_MAX_LEN, encode_32, decode_32
+);
+base58_bytes!(
     /// An Ed25519 signature, not yet checked.
     Signature, 64, BASE58_ENCODED_64_MAX_LEN, encode_64, decode_64
 );

@@ -13,6 +13,7 @@
 //! * [`merkle`]: trees of hashes, as RFC 6962 has them. [`batch`]: settlements that go together, committed in one.
 //! * [`wire`], [`problem`]: JSON bodies and error codes as they cross HTTP. No HTTP itself.
 //! * [`store`]: the only code that names Redis: keys, scripts, streams, the lease.
+//! * [`journal`], [`merkle`]: the form of the settler's lasting record, and what proves that nothing of it was changed.
 //! * [`config`], [`secret`], [`clock`], [`telemetry`]: what a process needs around all this.
 //! * [`fault_point`]: where tests stop a process; in no release build.
 
@@ -24,6 +25,7 @@ pub mod clock;
 pub mod config;
 pub mod fault_point;
 pub mod ids;
+pub mod journal;
 pub mod merkle;
 pub mod message;
 pub mod problem;

@@ -105,5 +105,34 @@ pub fn verify(root: &Hash, size: u64, index: u64, leaf: &[u8], siblings: &[Hash]
     proof.verify(root.0, &[index], &[Rfc6962::hash(leaf)], size)
 }
 
+/// A tree that leaves are added to one by one, of which only the root is asked: it holds one hash a level.
+#[derive(Clone, Debug, Default)]
+pub struct Growing {
+    /// Roots of the full subtrees so far, the largest first, each with its height.
+    peaks: Vec<(u32, [u8; 32])>,
+}
+
+impl Growing {
+    /// Adds a leaf at the end.
+    pub fn push(&mut self, leaf: &[u8]) {
+        let mut height = 0u32;
+        let mut hash = Rfc6962::hash(leaf);
+        while let Some((_, left)) = self.peaks.pop_if(|(peak, _)| *peak == height) {
+            hash = Rfc6962::concat_and_hash(&left, Some(&hash));
+            height = height.saturating_add(1);
+        }
+        self.peaks.push((height, hash));
+    }
+
+    /// The root over all leaves so far, the one that [`Tree::root`] gives for them.
+    pub fn root(&self) -> Hash {
+        let mut peaks = self.peaks.iter().rev().map(|(_, hash)| *hash);
+        let Some(last) = peaks.next() else {
+            return Hash(Sha256::digest([]).into());
+        };
+        Hash(peaks.fold(last, |right, left| Rfc6962::concat_and_hash(&left, Some(&right))))
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -8,9 +8,11 @@ use common::clock::Clock;
 use common::store::Store;
 use common::store::lease::Lease;
 use service::issuer_client::IssuerClient;
+use service::journal::JournalStore;
 
 use crate::config::Config;
 use crate::issuer_key::IssuerKey;
+use crate::journal::writer::Trouble;
 use crate::metrics::Metrics;
 use crate::settlement::Payee;
 
@@ -25,6 +27,10 @@ pub(crate) struct App {
     pub(crate) issuer_key: IssuerKey,
     pub(crate) payee: Payee,
     pub(crate) metrics: Metrics,
+    /// Where the journal is, if one is kept.
+    pub(crate) journal: Option<JournalStore>,
+    /// Why it cannot be kept at the moment.
+    pub(crate) journal_trouble: Trouble,
     /// This process start, as other settlers see it.
     pub(crate) process: String,
     /// Leaderships that this process has sought.

@@ -178,7 +178,9 @@ impl Close<'_> {
         };
         let lease = &self.leadership.lease;
         let now_ms = app.clock.now_ms();
-        let ended = app.store.finish_close(lease, &self.id, redeemable.amount, &json, now_ms).await?;
+        let journaled = self.leadership.journal.is_some();
+        let amount = redeemable.amount;
+        let ended = app.store.finish_close(lease, &self.id, amount, &json, now_ms, journaled).await?;
         fault_point::reach("close_finished");
         match ended {
             Ended::Now => {
@@ -256,7 +258,8 @@ impl Close<'_> {
             None => code.to_string(),
         };
         let lease = &self.leadership.lease;
-        match app.store.fail_close(lease, &self.id, app.clock.now_ms(), &reason).await? {
+        let (now_ms, journaled) = (app.clock.now_ms(), self.leadership.journal.is_some());
+        match app.store.fail_close(lease, &self.id, now_ms, &reason, journaled).await? {
             Ended::Now => {
                 app.metrics.dead_letters.inc();
                 tracing::error!(

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service::http::HttpConfig;
 use service::issuer_client::IssuerClientConfig;
+use service::journal::JournalStore;
 
 /// Most entries in one read: a script acknowledges a page with one call, and Lua passes some thousand arguments.
 const ENTRIES_PER_READ_MAX: usize = 4_096;
@@ -18,6 +19,12 @@ const DUE_PER_READ_MAX: u32 = 4_096;
 
 /// Most settlements in one request: its answer, a kilobyte for each, must stay within what is read of one.
 const SETTLEMENTS_PER_REQUEST_MAX: usize = 1_024;
+
+/// A segment of less is mostly header.
+const SEGMENT_BYTES_MIN: usize = 1 << 10;
+
+/// A segment is put together in memory.
+const SEGMENT_BYTES_MAX: usize = 256 << 20;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +46,8 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// How channels are closed.
     pub closes: ClosesConfig,
+    /// What is kept of payments and settlements once they are done with.
+    pub journal: JournalConfig,
     /// Milliseconds that closes in flight have to end once shutdown was asked.
     pub drain_timeout_ms: u64,
     /// Milliseconds between two looks at what Redis must promise.
@@ -60,6 +69,7 @@ impl Default for Config {
             consumer: ConsumerConfig::default(),
             policy: PolicyConfig::default(),
             closes: ClosesConfig::default(),
+            journal: JournalConfig::default(),
             drain_timeout_ms: 100,
             readiness_interval_ms: 1_000,
             http: HttpConfig::default(),
@@ -160,6 +170,50 @@ impl Default for ClosesConfig {
     }
 }
 
+/// The journal: every accepted payment and every close that ended, in segments that are written once. Payments are
+/// removed from Redis only after their segment is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalConfig {
+    /// Where: a directory (from the working directory), `file:///…`, `s3://bucket/…`, `gs://bucket/…` or
+    /// `az://container/…`, with credentials from the environment. `null` for no journal: accepted payments are removed
+    /// once they are in the books, and can be listed no more.
+    pub url: Option<String>,
+    /// Bytes of a segment, before compression, at which it is closed. Up to twice as much is held in memory.
+    pub segment_max_bytes: usize,
+    /// Milliseconds after its first record at which a segment is closed.
+    pub segment_max_age_ms: u64,
+    /// Days after which segments are removed; `null` to keep all.
+    pub retention_days: Option<u32>,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self { url: None, segment_max_bytes: 8 << 20, segment_max_age_ms: 5_000, retention_days: Some(400) }
+    }
+}
+
+impl JournalConfig {
+    /// The store that `url` names.
+    ///
+    /// # Errors
+    /// It names none.
+    pub fn store(&self) -> Result<Option<JournalStore>, ConfigError> {
+        let store = self.url.as_deref().map(JournalStore::at).transpose();
+        store.map_err(|error| ConfigError::invalid("journal.url", error.to_string()))
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.store()?;
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_max_bytes) {
+            let expected = format!("{SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}");
+            return Err(ConfigError::invalid("journal.segment_max_bytes", expected));
+        }
+        positive("journal.segment_max_age_ms", self.segment_max_age_ms)?;
+        positive("journal.retention_days", self.retention_days.unwrap_or(1).into())
+    }
+}
+
 impl common::config::Config for Config {
     const ENV_PREFIX: &'static str = "MILLRACE_SETTLER__";
 
@@ -187,6 +241,7 @@ impl common::config::Config for Config {
         self.validate_lease()?;
         self.validate_policy()?;
         self.validate_work()?;
+        self.journal.validate()?;
         positive("readiness_interval_ms", self.readiness_interval_ms)?;
         positive("http.connections_max", saturating(self.http.connections_max))?;
         positive("http.header_timeout_ms", self.http.header_timeout_ms)?;
@@ -279,7 +334,9 @@ mod tests {
     #[test]
     fn the_shipped_file_is_the_defaults() {
         let shipped: Config = common::config::parse("config.settler.yaml", SHIPPED).expect("it parses");
-        assert_eq!(shipped, Config::default());
+        // Nobody is to find out by an empty journal that there is one to be had.
+        let journal = JournalConfig { url: Some("journal".to_owned()), ..JournalConfig::default() };
+        assert_eq!(shipped, Config { journal, ..Config::default() });
     }
 
     #[test]
@@ -330,6 +387,11 @@ mod tests {
         assert!(fault(|c| c.policy.expiry_margin_s = 14).contains("policy.expiry_margin_s"));
         assert_eq!(fault(|c| c.policy.expiry_margin_s = 15), "");
         assert!(fault(|c| c.closes.retry_delay_max_ms = 199).contains("closes.retry_delay_max_ms"));
+        assert!(fault(|c| c.journal.url = Some("memory:///".to_owned())).contains("journal.url"));
+        assert!(fault(|c| c.journal.segment_max_bytes = 1_023).contains("journal.segment_max_bytes"));
+        assert!(fault(|c| c.journal.segment_max_age_ms = 0).contains("journal.segment_max_age_ms"));
+        assert!(fault(|c| c.journal.retention_days = Some(0)).contains("journal.retention_days"));
+        assert_eq!(fault(|c| c.journal.retention_days = None), "");
         assert!(fault(|c| c.redis.partitions = 3).contains("redis.partitions"));
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::amount::Amount;
-use common::channel::Status;
+use common::channel::{Status, Terms};
 use common::fault_point;
 use common::ids::ChannelId;
 use common::store::StoreError;
@@ -14,6 +14,7 @@ use common::store::read::StoredChannel;
 use common::store::settle::{ChannelUpdate, PAYMENTS_PER_PAGE, ReadFrom};
 use common::store::stream::{Entry, EntryId};
 
+use crate::journal::trail::Trail;
 use crate::leadership::Leadership;
 use crate::policy::{Decision, View, decide};
 
@@ -30,24 +31,47 @@ const FROM_THE_START: ReadFrom = ReadFrom::Unacknowledged(EntryId::ZERO);
 pub(crate) async fn run(leadership: Arc<Leadership>, partition: u16) {
     let poll = Duration::from_millis(leadership.app.config.consumer.poll_ms);
     let mut from = FROM_THE_START;
+    let mut trail = leadership.journal.clone().map(|journal| Trail::new(journal, partition));
     while !leadership.is_draining() {
-        match take_page(&leadership, partition, from).await {
-            Ok(page) => {
-                match (from, page.last) {
-                    // Entries below the last one are acknowledged now; those above are the next page.
-                    (ReadFrom::Unacknowledged(_), Some(last)) => from = ReadFrom::Unacknowledged(last),
-                    (ReadFrom::Unacknowledged(_), None) => from = ReadFrom::New,
-                    (ReadFrom::New, _) if page.is_full => {}
-                    (ReadFrom::New, _) => leadership.pause(poll).await,
-                }
-            }
+        let again = trail.as_ref().and_then(Trail::resume).map(ReadFrom::Unacknowledged);
+        let taken = take_page(&leadership, partition, again.unwrap_or(from), &mut trail).await;
+        let page = match acknowledge(&leadership, taken, &mut trail).await {
+            Ok(page) => page,
             Err(error) => {
                 leadership.trouble(&error, "reading payments", partition).await;
                 // What was read without an answer, or not written down, is unacknowledged: it comes first again.
                 from = FROM_THE_START;
+                trail.iter_mut().for_each(Trail::restart);
+                continue;
             }
+        };
+        match (again, from, page.last) {
+            (Some(_), _, None) => trail.iter_mut().for_each(Trail::caught_up),
+            (Some(_), _, Some(_)) => {}
+            // Entries up to the last one are in the books now; those above are the next page.
+            (None, ReadFrom::Unacknowledged(_), Some(last)) => from = ReadFrom::Unacknowledged(last),
+            (None, ReadFrom::Unacknowledged(_), None) => from = ReadFrom::New,
+            (None, ReadFrom::New, _) if page.is_full => {}
+            (None, ReadFrom::New, _) => leadership.pause(poll).await,
         }
     }
+    if let Some(mut trail) = trail {
+        trail.finish(&leadership).await;
+    }
+}
+
+/// After a page: acknowledges what the journal has stored, where one is kept.
+async fn acknowledge(
+    leadership: &Leadership,
+    taken: Result<Page, StoreError>,
+    trail: &mut Option<Trail>,
+) -> Result<Page, StoreError> {
+    let page = taken?;
+    if let Some(trail) = trail {
+        let given_up = trail.acknowledge(leadership).await?;
+        leadership.app.metrics.dead_letters.inc_by(given_up.try_into().unwrap_or(u64::MAX));
+    }
+    Ok(page)
 }
 
 /// What was read of a stream.
@@ -57,8 +81,14 @@ struct Page {
     is_full: bool,
 }
 
-/// Reads a page of entries, writes down what it says of channels of whichever partitions, and acknowledges it.
-async fn take_page(leadership: &Leadership, partition: u16, from: ReadFrom) -> Result<Page, StoreError> {
+/// Reads a page of entries and writes down what it says of channels of whichever partitions. Without a journal that is
+/// all, and they are acknowledged with it; else they are handed over to the journal.
+async fn take_page(
+    leadership: &Leadership,
+    partition: u16,
+    from: ReadFrom,
+    trail: &mut Option<Trail>,
+) -> Result<Page, StoreError> {
     // A page is held in memory from here on. The semaphore is never closed.
     let _slot = leadership.page_slots.acquire().await;
     let app = &leadership.app;
@@ -70,30 +100,45 @@ async fn take_page(leadership: &Leadership, partition: u16, from: ReadFrom) -> R
     }
     fault_point::reach("entries_read");
     let timer = app.metrics.page_seconds.start_timer();
+    let again = trail.as_ref().is_some_and(|trail| trail.is_resumed_by(from));
     let gathered = gather(&entries);
-    let is_full = entries.len() >= count || gathered.payments >= PAYMENTS_PER_PAGE;
-    let dead = write_down(leadership, partition, &entries, gathered.channels, gathered.dead).await?;
+    let (payments, number) = (gathered.payments, entries.len());
+    let is_full = number >= count || payments >= PAYMENTS_PER_PAGE;
+    let page = Read { partition, from, entries };
+    write_down(leadership, page, gathered, trail).await?;
     fault_point::reach("entries_applied");
     timer.observe_duration();
-    let counted = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-    app.metrics.entries.inc_by(counted(entries.len()));
-    app.metrics.payments.inc_by(counted(gathered.payments));
-    app.metrics.dead_letters.inc_by(counted(dead));
+    if !again {
+        app.metrics.entries.inc_by(counted(number));
+        app.metrics.payments.inc_by(counted(payments));
+    }
     Ok(Page { last, is_full })
 }
 
-/// Puts a page into the books, and acknowledges its entries with the last of it. Gives back how many are dead.
+fn counted(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// What was read of a stream, and from where on.
+struct Read {
+    partition: u16,
+    from: ReadFrom,
+    entries: Vec<Entry>,
+}
+
+/// Puts a page into the books, and acknowledges its entries with the last of it, unless a journal is to store them first.
 async fn write_down(
     leadership: &Leadership,
-    partition: u16,
-    entries: &[Entry],
-    channels: HashMap<ChannelId, Paid>,
-    mut dead: BTreeMap<EntryId, String>,
-) -> Result<usize, StoreError> {
+    page: Read,
+    gathered: Gathered,
+    trail: &mut Option<Trail>,
+) -> Result<(), StoreError> {
+    let Read { partition, from, entries } = page;
+    let Gathered { channels, mut dead, .. } = gathered;
     let (store, lease) = (&leadership.app.store, &leadership.lease);
     let partitions: BTreeSet<u16> = channels.keys().map(|id| store.partition_of(id)).collect();
     let _writing = leadership.books.of(&partitions).await;
-    let updates = learn(leadership, channels, &mut dead).await?;
+    let Learned { updates, terms } = learn(leadership, channels, &mut dead).await?;
     for (id, reason) in &dead {
         tracing::error!(partition, entry = %id, reason, "an entry of accepted payments is given up on");
     }
@@ -105,10 +150,18 @@ async fn write_down(
         store.apply(lease, partition, chunk, &[], &[]).await?;
         fault_point::reach("page_half_applied");
     }
+    if let Some(trail) = trail {
+        store.apply(lease, partition, last, &[], &[]).await?;
+        trail.hand_over(from, &entries, &dead, &terms);
+        if !fault_point::is_broken("journal_before_trim") {
+            return Ok(());
+        }
+    }
     let read: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
     let dead: Vec<(EntryId, String)> = dead.into_iter().collect();
     store.apply(lease, partition, last, &read, &dead).await?;
-    Ok(dead.len())
+    leadership.app.metrics.dead_letters.inc_by(counted(dead.len()));
+    Ok(())
 }
 
 /// What a page says of one channel.
@@ -157,14 +210,22 @@ fn gather(entries: &[Entry]) -> Gathered {
     gathered
 }
 
+/// What Redis says of the channels of a page.
+struct Learned {
+    updates: Vec<ChannelUpdate>,
+    /// Their terms, where a journal wants them.
+    terms: HashMap<ChannelId, Terms>,
+}
+
 /// Reads the channels of a page and decides when to look at each next. A payment of a channel that Redis does not hold
 /// any more makes its entries dead: nobody could settle it, and nobody may forget it.
 async fn learn(
     leadership: &Leadership,
     channels: HashMap<ChannelId, Paid>,
     dead: &mut BTreeMap<EntryId, String>,
-) -> Result<Vec<ChannelUpdate>, StoreError> {
+) -> Result<Learned, StoreError> {
     let mut updates = Vec::with_capacity(channels.len());
+    let mut terms = HashMap::new();
     let channels: Vec<(ChannelId, Paid)> = channels.into_iter().collect();
     for channels in channels.chunks(CHANNELS_PER_READ) {
         let ids: Vec<ChannelId> = channels.iter().map(|(id, _)| *id).collect();
@@ -173,6 +234,9 @@ async fn learn(
             let reason = match found {
                 Ok(Some(channel)) => {
                     updates.push(update(leadership, *id, paid, &channel));
+                    if leadership.journal.is_some() {
+                        terms.insert(*id, channel.terms);
+                    }
                     continue;
                 }
                 Ok(None) => format!("channel {id} is not known"),
@@ -188,7 +252,7 @@ async fn learn(
             }
         }
     }
-    Ok(updates)
+    Ok(Learned { updates, terms })
 }
 
 fn update(leadership: &Leadership, id: ChannelId, paid: &Paid, channel: &StoredChannel) -> ChannelUpdate {

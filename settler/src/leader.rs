@@ -207,6 +207,10 @@ async fn work(leadership: &Arc<Leadership>, shutdown: &CancellationToken) -> Ste
         return StepDown::of(&error).unwrap_or(StepDown::Failed);
     }
     fault_point::reach("partitions_fenced");
+    // Only now: an older leader acknowledges nothing any more, so what it has not stored is all here to be read.
+    if let Some(journal) = &leadership.journal {
+        journal.start(leadership);
+    }
     for partition in 0..leadership.app.store.partitions() {
         leadership.spawn(consumer::run(leadership.clone(), partition));
         leadership.spawn(due::run(leadership.clone(), partition));

@@ -9,6 +9,7 @@ use common::batch::ChannelSettlement;
 use common::ids::ChannelId;
 use common::store::StoreError;
 use common::store::lease::Lease;
+use common::store::read::PartitionInfo;
 use common::wire::Receipt;
 use futures::{StreamExt, TryStreamExt, stream};
 use service::issuer_client::IssuerError;
@@ -18,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::batcher::{self, Batcher, Leased};
+use crate::journal::Journal;
 use crate::metrics::gauge_value;
 
 /// Partitions that are taken, or whose pages are held in memory, at once.
@@ -105,6 +107,8 @@ pub(crate) struct Leadership {
     settlements: Arc<Batcher>,
     /// Pages in memory at once.
     pub(crate) page_slots: Semaphore,
+    /// The journal, if one is kept.
+    pub(crate) journal: Option<Arc<Journal>>,
     /// One task at a time lifts the token; the others find it lifted.
     raising: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
@@ -125,10 +129,12 @@ impl Leadership {
         let books = Books::new(app.store.partitions());
         let issuer = Leased { issuer: app.issuer.clone(), lease: lease.clone() };
         let settlements = Batcher::new(issuer, &app.config.closes, app.metrics.clone());
+        let journal = app.journal.clone().map(|store| Arc::new(Journal::new(app.clone(), store)));
         Arc::new(Self {
             app,
             lease,
             books,
+            journal,
             close_slots: Arc::new(Semaphore::new(closes)),
             settlements: Arc::new(settlements),
             page_slots: Semaphore::new(PARTITIONS_AT_ONCE),
@@ -302,27 +308,31 @@ impl Leadership {
         self.take_partitions().await
     }
 
+    fn show(&self, partitions: &[PartitionInfo]) {
+        let sum = |of: fn(&PartitionInfo) -> u64| {
+            gauge_value(partitions.iter().map(of).fold(0, u64::saturating_add))
+        };
+        let metrics = &self.app.metrics;
+        metrics.stream_entries.set(sum(|info| info.entries));
+        metrics.unacknowledged.set(sum(|info| info.unacknowledged));
+        metrics.due_channels.set(sum(|info| info.due));
+        metrics.dead_kept.set(sum(|info| info.dead));
+        // What is acknowledged is trimmed, and with a journal only what is stored is acknowledged.
+        let oldest_ms = partitions.iter().filter_map(|info| info.oldest_at_ms).min();
+        let lag_ms = oldest_ms.map_or(0, |oldest| self.app.clock.now_ms().saturating_sub(oldest));
+        metrics.journal_lag_ms.set(if self.journal.is_some() { gauge_value(lag_ms) } else { 0 });
+    }
+
     /// Keeps the gauges of what waits in Redis up to date.
     pub(crate) async fn observe(self: Arc<Self>, every: Duration) {
         while !self.is_draining() {
             let infos = stream::iter(0..self.app.store.partitions())
                 .map(|partition| self.app.store.partition_info(partition))
                 .buffer_unordered(PARTITIONS_AT_ONCE)
-                .try_fold((0u64, 0u64, 0u64, 0u64), async |(entries, unacknowledged, due, dead), info| {
-                    Ok((
-                        entries.saturating_add(info.entries),
-                        unacknowledged.saturating_add(info.unacknowledged),
-                        due.saturating_add(info.due),
-                        dead.saturating_add(info.dead),
-                    ))
-                });
+                .try_collect::<Vec<PartitionInfo>>();
             // What fails here fails in the loops that matter too, and is told there.
-            if let Ok((entries, unacknowledged, due, dead)) = infos.await {
-                let metrics = &self.app.metrics;
-                metrics.stream_entries.set(gauge_value(entries));
-                metrics.unacknowledged.set(gauge_value(unacknowledged));
-                metrics.due_channels.set(gauge_value(due));
-                metrics.dead_kept.set(gauge_value(dead));
+            if let Ok(infos) = infos.await {
+                self.show(&infos);
             }
             self.pause(every).await;
         }

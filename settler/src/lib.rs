@@ -8,6 +8,7 @@
 //!   how they end.
 //! * `consumer`: from entries of accepted payments to what is known of a channel. One task a partition.
 //! * `due`: channels whose time has come. One task a partition; every close begins here.
+//! * `journal`: what is kept of payments and closes after they have left Redis.
 //! * [`policy`]: when a channel is closed. Pure.
 //! * `closer`: one close, step by step. [`settlement`]: its request, its receipt, its backoff. Pure.
 //! * `batcher`: settlements of many closes on their way to the issuer. [`issuer_key`]: whose receipts count.
@@ -20,6 +21,7 @@ pub mod config;
 mod consumer;
 mod due;
 pub mod issuer_key;
+mod journal;
 mod leader;
 mod leadership;
 mod metrics;
@@ -53,6 +55,7 @@ pub use service::process::Args;
 
 use crate::app::{App, Post, Pulse, random_process};
 use crate::issuer_key::IssuerKey;
+use crate::journal::writer::Trouble;
 use crate::metrics::Metrics;
 use crate::settlement::Payee;
 use crate::status::Admin;
@@ -108,6 +111,10 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
     let metrics = Metrics::new(&registry).context("metrics")?;
     let store = Store::connect(&config.redis)?;
     let notices = ReleaseNotices::listen(&config.redis, store.keys()).await?;
+    let journal = config.journal.store()?;
+    if journal.is_none() {
+        tracing::warn!("no journal is kept: accepted payments cannot be listed once they are in the books");
+    }
     let app = Arc::new(App {
         config,
         clock,
@@ -116,6 +123,8 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
         issuer_key,
         payee,
         metrics,
+        journal,
+        journal_trouble: Trouble::default(),
         process: random_process(),
         terms: AtomicU64::new(0),
         post: Post::default(),

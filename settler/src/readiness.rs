@@ -30,7 +30,7 @@ pub(crate) async fn watch(
         app.metrics.lost_data.set(i64::from(matches!(looked, Err(Unfit::LostData(_)))));
         let store = looked.map_err(|unfit| unfit.to_string());
         fit.send_if_modified(|fit| std::mem::replace(fit, store.is_ok()) != store.is_ok());
-        match store.and_then(|()| alive(&app)) {
+        match store.and_then(|()| alive(&app)).and_then(|()| journal(&app)) {
             Ok(()) => {
                 if !readiness.is_ready() {
                     tracing::info!("ready");
@@ -60,6 +60,11 @@ pub(crate) async fn watch(
 pub(crate) async fn check(app: &App) -> Result<(), String> {
     let findings = app.store.preflight().await.map_err(|error| error.to_string())?;
     Fitness::to_settle().sum_up(&findings)
+}
+
+/// A leader that cannot keep its journal goes on leading, and says so: Redis' memory is what it costs.
+fn journal(app: &App) -> Result<(), String> {
+    app.journal_trouble.reason().map_or(Ok(()), |reason| Err(format!("the journal cannot be kept: {reason}")))
 }
 
 /// The loop beats at each attempt to lead and at each renewal; a call to Redis in between takes a timeout at most.

@@ -196,6 +196,11 @@ impl Rig {
         Process::spawn(spec).unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// The working directory of every process.
+    pub fn dir(&self) -> &std::path::Path {
+        self._dir.path()
+    }
+
     /// Base URL of the `i`th relayer.
     ///
     /// # Panics

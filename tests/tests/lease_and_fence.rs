@@ -153,9 +153,9 @@ async fn deposed_leader_changes_nothing_in_redis() {
             1 => store.read_accepted(&deposed, f.partition, ReadFrom::New, 10).await.map(drop),
             2 => store.apply(&deposed, f.partition, &[now_update(&f.channel)], &[], &[]).await,
             3 => store.begin_close(&deposed, &id, 1, "idle").await.map(drop),
-            4 => store.finish_close(&deposed, &id, amount, "{}", 1).await.map(drop),
+            4 => store.finish_close(&deposed, &id, amount, "{}", 1, false).await.map(drop),
             5 => store.retry_close(&deposed, &id, 1, "x").await.map(drop),
-            _ => store.fail_close(&deposed, &id, 1, "x").await.map(drop),
+            _ => store.fail_close(&deposed, &id, 1, "x", false).await.map(drop),
         };
         assert!(matches!(refused, Err(StoreError::Fenced { .. })), "attempt {attempt}: {refused:?}");
         assert_eq!(f.redis.dump().await, before, "attempt {attempt}");
@@ -326,16 +326,20 @@ async fn statuses_change_in_redis_as_the_transition_table_says() {
             }
             match from {
                 Status::Closed => {
-                    assert_eq!(store.finish_close(&lease, &id, amount, "{}", 1).await, Ok(Ended::Now))
+                    assert_eq!(store.finish_close(&lease, &id, amount, "{}", 1, false).await, Ok(Ended::Now))
                 }
-                Status::Failed => assert_eq!(store.fail_close(&lease, &id, 1, "x").await, Ok(Ended::Now)),
+                Status::Failed => {
+                    assert_eq!(store.fail_close(&lease, &id, 1, "x", false).await, Ok(Ended::Now))
+                }
                 Status::Open | Status::Closing => (),
             }
             let answered = match event {
                 Event::BeginClose => store.begin_close(&lease, &id, 2, "age").await.map(drop),
                 Event::RetryClose => store.retry_close(&lease, &id, 2, "y").await.map(|_| ()),
-                Event::FinishClose => store.finish_close(&lease, &id, amount, "{}", 2).await.map(|_| ()),
-                Event::FailClose => store.fail_close(&lease, &id, 2, "y").await.map(|_| ()),
+                Event::FinishClose => {
+                    store.finish_close(&lease, &id, amount, "{}", 2, false).await.map(|_| ())
+                }
+                Event::FailClose => store.fail_close(&lease, &id, 2, "y", false).await.map(|_| ()),
             };
             answered.expect("Redis answers");
             // The receipt that these tests write is not one; only the state counts here.
@@ -353,7 +357,7 @@ async fn a_receipt_for_another_amount_does_not_close_a_channel() {
     let lease = f.lead("a").await;
     let id = f.channel.id();
     f.store.begin_close(&lease, &id, 1, "idle").await.expect("begun");
-    let ended = f.store.finish_close(&lease, &id, Amount::new(6), "{}", 1).await;
+    let ended = f.store.finish_close(&lease, &id, Amount::new(6), "{}", 1, false).await;
     assert_eq!(ended, Ok(Ended::Mismatch(Amount::new(7))));
 }
 
@@ -373,7 +377,7 @@ async fn entries_read_late_do_not_put_off_a_close() {
     f.store.apply(&lease, f.partition, std::slice::from_ref(&later), &[], &[]).await.expect("applied");
     assert_eq!(f.store.due_at(&id).await, Ok(Some(700)));
     // Closed: it does not come back.
-    f.store.finish_close(&lease, &id, Amount::new(7), "{}", 800).await.expect("finished");
+    f.store.finish_close(&lease, &id, Amount::new(7), "{}", 800, false).await.expect("finished");
     f.store.apply(&lease, f.partition, &[later], &[], &[]).await.expect("applied");
     assert_eq!(f.store.due_at(&id).await, Ok(None));
 }

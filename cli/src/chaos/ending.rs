@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use common::channel::Status;
 use common::ids::ChannelId;
 use common::store::Store;
+use service::journal::JournalStore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -102,6 +103,26 @@ impl Ending<'_> {
         }
     }
 
+    /// Waits until nothing is on its way into the journal.
+    async fn all_is_journaled(&self, report: &mut Report) {
+        let start = Instant::now();
+        loop {
+            let mut waiting = 0;
+            for partition in 0..self.store.partitions() {
+                let info = self.store.partition_info(partition).await;
+                waiting += info.map_or(1, |info| info.entries);
+            }
+            if waiting == 0 {
+                return;
+            }
+            if start.elapsed() > CLOSE_WITHIN {
+                report.failures.push(format!("{waiting} entries did not come into the journal"));
+                return;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     async fn check(&self, stream: Vec<Recorded>, report: &mut Report) -> anyhow::Result<()> {
         let histories = read_histories(self.paths)?;
         let key = self.stack.issuer_key();
@@ -115,7 +136,10 @@ impl Ending<'_> {
         // The audit asks the same of the last state alone, by other code.
         let known = gather::ledgers(self.paths)?;
         let facts = gather::channels(known, self.store, &issuer, &key).await?;
-        let audit = audit::audit(&facts, &issuer.books().await?, true);
+        let mut audit = audit::audit(&facts, &issuer.books().await?, true);
+        self.all_is_journaled(report).await;
+        let kept = JournalStore::at(&self.stack.journal())?;
+        audit::journal::check(&facts, &audit::journal::read(&kept, &key).await?, u64::MAX, &mut audit);
         report.audited(&audit);
         report.lines = histories.iter().map(|history| history.len() as u64).sum();
         report.stream_records = redis.stream.len() as u64;

@@ -5,10 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use common::clock::Clock;
 use common::ids::PublicKey;
+use service::journal::JournalStore;
 
 use crate::args::{IssuerArgs, RedisArgs};
-use crate::audit::{Report, audit, gather};
+use crate::audit::{Report, audit, gather, journal};
 use crate::output::{Printer, figures, grouped, or_dash, table};
 
 const EXAMPLES: &str = "\
@@ -16,9 +18,13 @@ Examples:
   millrace audit                                  Redis against the issuer
   millrace audit --ledger run.ndjson              and what payers were told
   millrace audit --ledger run.ndjson --expect-closed
+  millrace audit --journal .millrace/dev/journal  and what the journal holds
 
 For every channel: acknowledged (ledger) <= accepted (Redis) = settled (issuer, where closed). Signatures of the \
 latest voucher and of each receipt are checked anew, and the receipt's place in its batch; sums are integers; exit code 1 if anything is wrong.";
+
+/// How long a payment may be on its way into the journal, in ms: some times the age at which segments are closed.
+const JOURNALED_WITHIN_MS: u64 = 60_000;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -32,6 +38,10 @@ pub(crate) struct AuditArgs {
     /// Every channel must be closed.
     #[arg(long)]
     expect_closed: bool,
+    /// The journal, as `journal.url` of the settler names it: it must be whole, and its last payment of each closed
+    /// channel the one that was settled.
+    #[arg(long, value_name = "URL")]
+    journal: Option<String>,
     #[command(flatten)]
     issuer: IssuerArgs,
     #[command(flatten)]
@@ -46,10 +56,21 @@ pub(crate) async fn run(args: AuditArgs, printer: &Printer) -> anyhow::Result<Ex
         None => issuer.info().await.context("cannot ask the issuer for its key")?.public_key,
     };
     let (_, store) = args.redis.connect_to_look().await?;
+    let journaled = match &args.journal {
+        Some(url) => {
+            let store = JournalStore::at(url).context("--journal")?;
+            Some(journal::read(&store, &issuer_key).await.context("the audit is incomplete")?)
+        }
+        None => None,
+    };
     let facts =
         gather::channels(known, &store, &issuer, &issuer_key).await.context("the audit is incomplete")?;
     let books = issuer.books().await.context("the audit is incomplete")?;
-    let report = audit(&facts, &books, args.expect_closed);
+    let mut report = audit(&facts, &books, args.expect_closed);
+    if let Some(journaled) = &journaled {
+        let settled_before_ms = Clock::system().now_ms().saturating_sub(JOURNALED_WITHIN_MS);
+        journal::check(&facts, journaled, settled_before_ms, &mut report);
+    }
     printer.data(&report, text)?;
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

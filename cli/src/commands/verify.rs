@@ -7,17 +7,21 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use common::wire::Inclusion;
 
+use super::journal::verify as journal;
 use crate::output::Printer;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VerifyCommand {
     /// Check a settlement by its receipt alone, with nothing but the issuer's public key.
     Receipt(receipt::ReceiptArgs),
+    /// Check the settler's own record, as `millrace journal verify` does.
+    Journal(journal::VerifyArgs),
 }
 
-pub(crate) fn run(command: VerifyCommand, printer: &Printer) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: VerifyCommand, printer: &Printer) -> anyhow::Result<ExitCode> {
     match command {
         VerifyCommand::Receipt(args) => receipt::run(&args, printer),
+        VerifyCommand::Journal(args) => journal::run(args, printer).await,
     }
 }
 

@@ -132,6 +132,7 @@ impl Plan {
         self.settlers.iter().enumerate().map(|(i, &admin)| {
             let mut config =
                 vec![set("admin_listen", loopback(admin)), set("payee_key", self.key_file(PAYEE_KEY))];
+            config.push(set("journal.url", self.options.journal()));
             config.extend(self.shared());
             config.extend(self.settler_ways.get(i).into_iter().flatten().cloned());
             self.spec(Role::Settler, name_of(Role::Settler, i), config, admin)

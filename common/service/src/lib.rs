@@ -8,6 +8,7 @@
 //! * [`error`], [`body`]: every error leaves as a problem; every body comes in through one reader.
 //! * [`admin`]: `/livez`, `/readyz`, `/metrics`.
 //! * [`signals`], [`process`]: from the command line to two running listeners and back.
+//! * [`journal`]: where the journal's segments are kept.
 //! * [`issuer_client`]: how relayer and settler talk to an issuer. [`fitness`]: whether they may use a Redis.
 
 pub mod admin;
@@ -16,6 +17,7 @@ pub mod error;
 pub mod fitness;
 pub mod http;
 pub mod issuer_client;
+pub mod journal;
 pub mod process;
 pub mod signals;
 pub mod websocket;

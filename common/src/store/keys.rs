@@ -74,6 +74,11 @@ impl Keys {
         self.in_partition(partition, "dead")
     }
 
+    /// Stream: closes that ended, until the journal has them. Without a journal nothing is written there.
+    pub fn settled(&self, partition: u16) -> String {
+        self.in_partition(partition, "settled")
+    }
+
     /// String: who leads, as `<process>:<term>`.
     pub fn lease(&self) -> String {
         format!("{{{}:settler}}:lease", self.prefix)
@@ -113,6 +118,7 @@ mod tests {
         assert_eq!(keys.due(7), "{mr:07}:due");
         assert_eq!(keys.fence(7), "{mr:07}:fence");
         assert_eq!(keys.dead(7), "{mr:07}:dead");
+        assert_eq!(keys.settled(7), "{mr:07}:settled");
         assert_eq!(keys.lease(), "{mr:settler}:lease");
         assert_eq!(keys.token(), "{mr:settler}:token");
         assert_eq!(keys.released(), "{mr:settler}:released");

@@ -57,6 +57,8 @@ scripts! {
     FINISH_CLOSE = "finish_close.lua";
     RETRY_CLOSE = "retry_close.lua";
     FAIL_CLOSE = "fail_close.lua";
+    READ_ENDED = "read_ended.lua";
+    PASS_IDS = "pass_ids.lua";
     }
 }
 

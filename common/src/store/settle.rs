@@ -210,7 +210,8 @@ impl Store {
         }
     }
 
-    /// Marks a closing channel as closed with the issuer's receipt (JSON) for `settled`.
+    /// Marks a closing channel as closed with the issuer's receipt (JSON) for `settled`. With `journaled`, tells the
+    /// journal in the same step.
     ///
     /// # Errors
     /// [`StoreError`]; calling it again is safe.
@@ -221,11 +222,18 @@ impl Store {
         settled: Amount,
         receipt: &str,
         now_ms: u64,
+        journaled: bool,
     ) -> Result<Ended, StoreError> {
         let partition = self.partition_of(id);
-        let keys = vec![self.keys().state(id), self.keys().channel(id), self.keys().due(partition)];
-        let args =
-            vec![id.to_string().into(), settled.to_lua().into(), receipt.into(), now_ms.to_string().into()];
+        let keys = self.keys();
+        let keys = vec![keys.state(id), keys.channel(id), keys.due(partition), keys.settled(partition)];
+        let args = vec![
+            id.to_string().into(),
+            settled.to_lua().into(),
+            receipt.into(),
+            now_ms.to_string().into(),
+            flag(journaled),
+        ];
         let answer = self.fenced(&FINISH_CLOSE, lease, partition, keys, args).await?;
         let word = |i: usize| answer.get(i).and_then(Value::as_str);
         match word(0).as_deref() {
@@ -258,7 +266,8 @@ impl Store {
         Ok(answer.get(1).and_then(Value::as_u64))
     }
 
-    /// Gives up on a closing channel that the issuer refuses for good, and lists it among the dead.
+    /// Gives up on a closing channel that the issuer refuses for good, and lists it among the dead. With `journaled`,
+    /// tells the journal in the same step.
     ///
     /// # Errors
     /// [`StoreError`]; calling it again is safe.
@@ -268,11 +277,18 @@ impl Store {
         id: &ChannelId,
         now_ms: u64,
         reason: &str,
+        journaled: bool,
     ) -> Result<Ended, StoreError> {
         let partition = self.partition_of(id);
         let keys = self.keys();
-        let keys = vec![keys.state(id), keys.channel(id), keys.due(partition), keys.dead(partition)];
-        let args = vec![id.to_string().into(), now_ms.to_string().into(), reason.into()];
+        let keys = vec![
+            keys.state(id),
+            keys.channel(id),
+            keys.due(partition),
+            keys.dead(partition),
+            keys.settled(partition),
+        ];
+        let args = vec![id.to_string().into(), now_ms.to_string().into(), reason.into(), flag(journaled)];
         let answer = self.fenced(&FAIL_CLOSE, lease, partition, keys, args).await?;
         match answer.first().and_then(Value::as_str).as_deref() {
             Some("failed") => Ok(Ended::Now),
@@ -282,7 +298,7 @@ impl Store {
     }
 
     /// Runs a script behind the fence: the partition's fence key and the lease's token come first.
-    async fn fenced(
+    pub(super) async fn fenced(
         &self,
         script: &Script,
         lease: &Lease,
@@ -309,4 +325,9 @@ impl Store {
         lease.end();
         Err(self.fenced_by(answer.get(1).and_then(Value::as_string)))
     }
+}
+
+/// As the scripts take it.
+fn flag(set: bool) -> Value {
+    if set { "1" } else { "" }.into()
 }

@@ -1,16 +1,19 @@
-//! Entries of the streams of accepted payments: one an accept call, a field for each payment in it, whichever
-//! partitions their channels are of.
+//! Entries of the streams: of accepted payments, one an accept call with a field for each payment in it, whichever
+//! partitions their channels are of; and of closes that ended, one each.
 
 use std::fmt;
 use std::str::FromStr;
 
 use fred::types::Value;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::amount::Amount;
 use crate::ids::ChannelId;
+use crate::text::FromText;
+use crate::wire::Receipt;
 
 /// The id of a stream entry: time in ms since 1970 by Redis' clock, and a number within that ms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId {
     /// Time in ms since 1970.
     pub ms: u64,
@@ -38,6 +41,18 @@ impl FromStr for EntryId {
     }
 }
 
+impl Serialize for EntryId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for EntryId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(FromText::VISITOR)
+    }
+}
+
 /// One accepted payment of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedPayment {
@@ -56,6 +71,45 @@ pub struct Entry {
     pub id: EntryId,
     /// Its payments in the order they were accepted; `Err` with the reason if no version of Millrace wrote it.
     pub payments: Result<Vec<AcceptedPayment>, String>,
+}
+
+/// A close that ended, as its script told the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedClose {
+    /// The channel.
+    pub channel_id: ChannelId,
+    /// What was pinned.
+    pub amount: Amount,
+    /// The issuer's receipt, or why the channel was given up on.
+    pub ending: Result<Receipt, String>,
+}
+
+/// An entry of the stream of closes that ended; `Err` with the reason if no version of Millrace wrote it.
+pub type EndedEntry = (EntryId, Result<EndedClose, String>);
+
+/// Reads what `finish_close.lua` and `fail_close.lua` wrote.
+pub(super) fn parse_ended(reply: Value) -> Option<Vec<EndedEntry>> {
+    let parse = |entry: Value| {
+        let mut parts = entry.into_array().into_iter();
+        let id = parts.next()?.as_str()?.parse().ok()?;
+        let fields = parts.next().map(Value::into_array).unwrap_or_default();
+        Some((id, ended_close(&fields).ok_or_else(|| "not a close that ended".to_owned())))
+    };
+    reply.into_array().into_iter().map(parse).collect()
+}
+
+fn ended_close(fields: &[Value]) -> Option<EndedClose> {
+    let text = |wanted: &str| {
+        let (pairs, _) = fields.as_chunks();
+        pairs.iter().find_map(|[name, value]| (name.as_str()? == wanted).then(|| value.as_str())?)
+    };
+    let ending = match (text("receipt"), text("reason")) {
+        (Some(receipt), None) => Ok(serde_json::from_str(&receipt).ok()?),
+        (None, Some(reason)) => Err(reason.into_owned()),
+        _ => return None,
+    };
+    let amount = Amount::from_lua(text("amount")?.as_bytes()).ok()?;
+    Some(EndedClose { channel_id: text("id")?.parse().ok()?, amount, ending })
 }
 
 /// Reads `{{id, {field, value, …}}, …}` as XREADGROUP and XRANGE give it.

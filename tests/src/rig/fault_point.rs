@@ -54,7 +54,8 @@ impl FaultPoint {
 }
 
 impl Rig {
-    /// Takes a check out of every process that is started from now on: `fence` or `lease_from_sending`.
+    /// Takes a check out of every process that is started from now on: `fence`, `lease_from_sending` or
+    /// `journal_before_trim`.
     ///
     /// # Panics
     /// The rig's directory cannot be written.
