@@ -22,6 +22,7 @@ pub mod load;
 pub mod output;
 pub mod payer;
 pub mod stack;
+mod time;
 
 use std::process::ExitCode;
 

@@ -94,3 +94,49 @@ impl Receipts {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::secret::{SecretRef, write_signing_key};
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    fn certificate(payee: u8, certified: u8, expires_at: i64) -> KeyCertificate {
+        let key_certified = PublicKey::of(&key(certified));
+        let signature = Signature::of(&key(payee), &message::receipt_key(&key_certified, expires_at));
+        KeyCertificate { key: key_certified, expires_at, signature }
+    }
+
+    /// What signs with key `signer` for payee 1, at second 50.
+    fn receipts(signer: u8, certificate: Option<KeyCertificate>) -> Result<Option<Receipts>, String> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (key_file, file) = (dir.path().join("key"), dir.path().join("certificate"));
+        write_signing_key(&key_file, &key(signer)).expect("a new file");
+        let certificate = certificate.map(|certificate| {
+            std::fs::write(&file, serde_json::to_string(&certificate).expect("JSON")).expect("writable");
+            file
+        });
+        let signing_key = Some(SecretRef::File(key_file.display().to_string()));
+        let config = ReceiptsConfig { enabled: true, signing_key, certificate };
+        Receipts::new(&config, &PublicKey::of(&key(1)), 50).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn a_key_signs_only_where_payers_would_take_its_word() {
+        let refusal = |signer, certificate| receipts(signer, certificate).err().expect("refused");
+        assert!(refusal(2, None).contains("receipts.certificate: expected a file"));
+        assert!(refusal(2, Some(certificate(1, 3, 99))).contains("receipts.certificate: it is for"));
+        assert!(refusal(2, Some(certificate(4, 2, 99))).contains("not signed by the payee"));
+        assert!(refusal(2, Some(certificate(1, 2, 50))).contains("it ended at 50"));
+        for (signer, certificate) in [(1, None), (2, Some(certificate(1, 2, 99)))] {
+            let receipts = receipts(signer, certificate).expect("usable").expect("enabled");
+            let (id, amount) = (ChannelId([9; 32]), Amount::new(5));
+            let receipt = receipts.sign(&id, amount, 60_000).expect("within its time");
+            assert_eq!(receipt.check(&PublicKey::of(&key(1)), &id, amount), Ok(()));
+            assert_eq!(receipts.sign(&id, amount, 100_000).is_some(), signer == 1, "the certificate has ended");
+        }
+    }
+}

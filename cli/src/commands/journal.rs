@@ -3,7 +3,6 @@
 mod export;
 mod list;
 mod show;
-mod time;
 pub(super) mod verify;
 
 use std::process::ExitCode;

@@ -1,5 +1,7 @@
 //! `millrace verify`: checks what others hand over, without asking anyone.
 
+mod file;
+mod payment;
 mod receipt;
 
 use std::process::ExitCode;
@@ -14,6 +16,8 @@ use crate::output::Printer;
 pub(crate) enum VerifyCommand {
     /// Check a settlement by its receipt alone, with nothing but the issuer's public key.
     Receipt(receipt::ReceiptArgs),
+    /// Check that a payee has taken a payment, with nothing but the payee's public key.
+    Payment(payment::PaymentArgs),
     /// Check the settler's own record, as `millrace journal verify` does.
     Journal(journal::VerifyArgs),
 }
@@ -21,6 +25,7 @@ pub(crate) enum VerifyCommand {
 pub(crate) async fn run(command: VerifyCommand, printer: &Printer) -> anyhow::Result<ExitCode> {
     match command {
         VerifyCommand::Receipt(args) => receipt::run(&args, printer),
+        VerifyCommand::Payment(args) => payment::run(&args, printer),
         VerifyCommand::Journal(args) => journal::run(args, printer).await,
     }
 }

@@ -7,8 +7,11 @@ use std::time::Duration;
 use cli::stack::process::{Process, ProcessSpec, Role};
 use cli::stack::redis::{RedisOptions, RedisServer};
 use cli::stack::{Stack, StackOptions, StackSummary, free_port};
+use common::amount::Amount;
+use common::ids::{PublicKey, Signature};
+use common::message;
 use common::secret::write_signing_key;
-use common::wire::Outcome;
+use common::wire::{KeyCertificate, Outcome};
 use ed25519_dalek::SigningKey;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -157,6 +160,41 @@ async fn stack_takes_a_payment_stops_in_order_and_starts_again() {
     assert_eq!(stack.payee(), payee, "keys are kept");
     let answer = channel.pay(&stack.relayer_url(0), 5).await.expect("an answer");
     assert_eq!(answer.body.expect("taken").outcome, Outcome::Duplicate, "and so are payments");
+}
+
+#[tokio::test]
+async fn stack_with_receipts_gives_payers_the_payees_signed_word() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = |name: &str| dir.path().join(name);
+    let key = |seed: u8| SigningKey::from_bytes(&[seed; 32]);
+    write_signing_key(&file(cli::stack::PAYEE_KEY), &key(5)).expect("a new file");
+    write_signing_key(&file("receipts.key"), &key(6)).expect("a new file");
+    let certificate = KeyCertificate {
+        key: PublicKey::of(&key(6)),
+        expires_at: 4_102_444_800,
+        signature: Signature::of(&key(5), &message::receipt_key(&PublicKey::of(&key(6)), 4_102_444_800)),
+    };
+    let json = serde_json::to_string(&certificate).expect("JSON");
+    std::fs::write(file("receipts.json"), json).expect("writable");
+    let mut options = StackOptions::new(dir.path(), binaries::millrace());
+    options.relayers = 1;
+    options.config.relayer = vec![
+        ("receipts.enabled".to_owned(), "true".to_owned()),
+        ("receipts.signing_key".to_owned(), format!("file:{}", file("receipts.key").display())),
+        ("receipts.certificate".to_owned(), file("receipts.json").display().to_string()),
+    ];
+    let stack = Stack::start(options).await.expect("the stack starts");
+    let payer = Payer::register(&stack.issuer_url()).await;
+    let channel = payer.channel(stack.payee()).open().await;
+    for outcome in [Outcome::Accepted, Outcome::Duplicate] {
+        let answer = channel.pay(&stack.relayer_url(0), 5).await.expect("an answer").body.expect("taken");
+        assert_eq!(answer.outcome, outcome);
+        let receipt = answer.receipt.expect("receipts are enabled");
+        assert_eq!(receipt.check(&stack.payee(), &channel.id(), Amount::new(5)), Ok(()));
+        assert!(receipt.check(&stack.payee(), &channel.id(), Amount::new(6)).is_err());
+    }
+    let refused = channel.pay(&stack.relayer_url(0), 4).await.expect("an answer");
+    assert_eq!(refused.code(), Some("stale_amount"));
 }
 
 #[tokio::test]

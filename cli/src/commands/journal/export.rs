@@ -9,7 +9,8 @@ use common::ids::ChannelId;
 use common::journal::line::Line;
 use common::text::hex;
 
-use super::{PlaceArgs, entry, names, read, time};
+use super::{PlaceArgs, entry, names, read};
+use crate::time;
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {

@@ -6,8 +6,9 @@ use clap::Args;
 use common::ids::JournalRoot;
 use serde::Serialize;
 
-use super::{PlaceArgs, entry, read, time};
+use super::{PlaceArgs, entry, read};
 use crate::output::{Printer, grouped, table};
+use crate::time;
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {

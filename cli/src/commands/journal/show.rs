@@ -8,8 +8,9 @@ use common::journal::line::Line;
 use common::journal::segment::Lines;
 use serde::Serialize;
 
-use super::{PlaceArgs, names, read, time};
+use super::{PlaceArgs, names, read};
 use crate::output::{Printer, table};
+use crate::time;
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {

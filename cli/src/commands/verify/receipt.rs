@@ -1,7 +1,6 @@
 //! `millrace verify receipt`: one channel's settlement, from its receipt and the issuer's public key alone.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -13,10 +12,9 @@ use common::verify::usable_key;
 use common::wire::{InvalidJson, Receipt, from_json};
 use serde::{Deserialize, Serialize};
 
+use super::file;
 use crate::output::{Printer, fields};
-
-/// More than any receipt, or any channel with one, has bytes.
-const FILE_MAX_BYTES: u64 = 1_048_576;
+use crate::time;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,27 +37,12 @@ pub(crate) struct ReceiptArgs {
 }
 
 pub(super) fn run(args: &ReceiptArgs, printer: &Printer) -> anyhow::Result<ExitCode> {
-    let name = if args.file == Path::new("-") { "stdin".into() } else { args.file.display().to_string() };
-    let text = read(&args.file).with_context(|| format!("cannot read {name}"))?;
+    let (name, text) = file::read(&args.file)?;
     let proven = receipt_in(&text)
         .and_then(|receipt| prove(&receipt, &args.issuer))
         .with_context(|| format!("{name} proves nothing"))?;
     printer.data(&proven, in_words)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn read(file: &Path) -> std::io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let longest = FILE_MAX_BYTES + 1;
-    if file == Path::new("-") {
-        std::io::stdin().lock().take(longest).read_to_end(&mut text)?;
-    } else {
-        std::fs::File::open(file)?.take(longest).read_to_end(&mut text)?;
-    }
-    if text.len() as u64 > FILE_MAX_BYTES {
-        return Err(std::io::Error::other(format!("more than {FILE_MAX_BYTES} bytes")));
-    }
-    Ok(text)
 }
 
 /// Why a file does not prove a settlement. Names the field that is at fault, as far as one can be told.
@@ -167,33 +150,11 @@ fn in_words(proven: &Proven) -> String {
         ("paid to the payee", proven.settled_amount.to_string()),
         ("given back to the payer", proven.refunded_amount.to_string()),
         ("the channel is", if proven.closed { "closed" } else { "open: more may follow" }.to_owned()),
-        ("settled at", utc(proven.settled_at_ms)),
+        ("settled at", u64::try_from(proven.settled_at_ms).map(time::text).unwrap_or_default()),
         ("batch root", root.to_string()),
         ("place in the batch", format!("leaf {} of {size}", u128::from(index) + 1)),
     ]);
     format!("{table}\nproven: issuer {} signed this receipt, and the batch that it is in", proven.issuer)
-}
-
-/// A time as RFC 3339 has it; the number alone where that has no year for it.
-fn utc(ms: i64) -> String {
-    const DAY_MS: i64 = 86_400_000;
-    const YEAR_9999_MS: i64 = 253_402_300_800_000;
-    if !(0..YEAR_9999_MS).contains(&ms) {
-        return format!("{ms} ms since 1970");
-    }
-    let (day, of_day) = (ms / DAY_MS, ms % DAY_MS);
-    // Days from 1 March of the year 0 on, so that a leap day is the last of its year: `days_from_civil` the other way
-    // round (Howard Hinnant, chrono-Compatible Low-Level Date Algorithms).
-    let day = day + 719_468;
-    let (era, of_era) = (day / 146_097, day % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let (month, date) = ((from_march + 2) % 12 + 1, of_year - (153 * from_march + 2) / 5 + 1);
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    let (hours, minutes) = (of_day / 3_600_000, of_day / 60_000 % 60);
-    let (seconds, millis) = (of_day / 1_000 % 60, of_day % 1_000);
-    format!("{year:04}-{month:02}-{date:02}T{hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z")
 }
 
 #[cfg(test)]
