@@ -154,7 +154,7 @@ async fn deposed_leader_changes_nothing_in_redis() {
             2 => store.apply(&deposed, f.partition, &[now_update(&f.channel)], &[], &[]).await,
             3 => store.begin_close(&deposed, &id, 1, "idle").await.map(drop),
             4 => store.finish_close(&deposed, &id, amount, "{}", 1, false).await.map(drop),
-            5 => store.retry_close(&deposed, &id, 1, "x", false).await.map(drop),
+            5 => store.retry_close(&deposed, &id, 1, "x").await.map(drop),
             _ => store.fail_close(&deposed, &id, 1, "x", false).await.map(drop),
         };
         assert!(matches!(refused, Err(StoreError::Fenced { .. })), "attempt {attempt}: {refused:?}");
@@ -335,7 +335,7 @@ async fn statuses_change_in_redis_as_the_transition_table_says() {
             }
             let answered = match event {
                 Event::BeginClose => store.begin_close(&lease, &id, 2, "age").await.map(drop),
-                Event::RetryClose => store.retry_close(&lease, &id, 2, "y", false).await.map(|_| ()),
+                Event::RetryClose => store.retry_close(&lease, &id, 2, "y").await.map(|_| ()),
                 Event::FinishClose => {
                     store.finish_close(&lease, &id, amount, "{}", 2, false).await.map(|_| ())
                 }
