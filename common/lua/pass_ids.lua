@@ -14,19 +14,19 @@ local function is_below(a, b)
 end
 
 for i = 2, 3 do
-  local last = '0-0'
-  if redis.call('EXISTS', KEYS[i]) == 1 then
+  if redis.call('EXISTS', KEYS[i]) == 0 then
+    -- A stream that is emptied keeps its last id.
+    if is_below('0-0', ARGV[i]) then
+      redis.call('XADD', KEYS[i], ARGV[i], 'id', 'used up')
+      redis.call('XTRIM', KEYS[i], 'MAXLEN', 0)
+    end
+  else
     local info = redis.call('XINFO', 'STREAM', KEYS[i])
     for f = 1, #info, 2 do
-      if info[f] == 'last-generated-id' then
-        last = info[f + 1]
+      if info[f] == 'last-generated-id' and is_below(info[f + 1], ARGV[i]) then
+        redis.call('XSETID', KEYS[i], ARGV[i])
       end
     end
-  end
-  if is_below(last, ARGV[i]) then
-    -- Added and removed in one step: nobody reads it, and the id is used up.
-    redis.call('XADD', KEYS[i], ARGV[i], 'id', 'used up')
-    redis.call('XDEL', KEYS[i], ARGV[i])
   end
 end
 return {'ok'}

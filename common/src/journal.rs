@@ -3,7 +3,7 @@
 //!
 //! # Layout
 //!
-//! * [`line`]: what stands on a line of a segment.
+//! * [`mod@line`]: what stands on a line of a segment.
 //! * [`segment`]: lines, compressed, with the roots that prove them.
 //! * [`verify`]: whether a whole journal is what its settler wrote, and what it says is true.
 

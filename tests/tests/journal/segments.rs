@@ -58,6 +58,12 @@ async fn segments_are_closed_by_their_size_and_the_last_one_when_the_leader_leav
     .await;
     let kept_so_far: usize = kept.payments().await.values().map(Vec::len).sum();
     assert_eq!(kept_so_far, 91, "the last ones wait for theirs to be full");
+    let admin = kept.rig.settlers[0].admin_url().to_owned();
+    wait_until(SOON, "the last nine are with the journal", || async {
+        let bytes = kept.rig.metric(&admin, "millrace_settler_journal_waiting_bytes").await;
+        bytes.is_some_and(|bytes| (2_700..4_096).contains(&bytes))
+    })
+    .await;
     kept.rig.settlers[0].stop(SOON).await.expect("it stops");
     let report = kept.all_is_kept_once().await;
     assert_eq!(report.payments, 100);

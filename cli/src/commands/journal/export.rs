@@ -50,7 +50,7 @@ impl ExportArgs {
 /// Where records go.
 enum Sink<W: io::Write> {
     Ndjson(W),
-    Csv(csv::Writer<W>),
+    Csv(Box<csv::Writer<W>>),
 }
 
 const COLUMNS: [&str; 12] = [
@@ -76,7 +76,7 @@ pub(super) async fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
         Format::Csv => {
             let mut writer = csv::Writer::from_writer(out);
             writer.write_record(COLUMNS).context("cannot write to stdout")?;
-            Sink::Csv(writer)
+            Sink::Csv(Box::new(writer))
         }
     };
     for segment in store.list().await? {
