@@ -41,8 +41,8 @@ pub type History = Vec<LedgerEntry>;
 pub struct RedisSnapshot {
     /// Every channel.
     pub channels: BTreeMap<ChannelId, StoredFacts>,
-    /// Records of accepted payments in the order of their streams, as far as anyone saw them: acknowledged entries are
-    /// trimmed.
+    /// Records of accepted payments, those of a channel in the order of their recording, as far as anyone saw them:
+    /// acknowledged entries are trimmed.
     pub stream: Vec<Recorded>,
 }
 

@@ -75,7 +75,7 @@ fn recorded(side: &Side<'_>, told: &Told, found: &mut Found<'_>) {
                 found(Kind::RecordedTwice, format!("{amount} stands in the stream twice"));
             }
             Some(before) if amount < before => {
-                found(Kind::AmountFell, format!("{amount} stands in the stream after {before}"));
+                found(Kind::AmountFell, format!("{amount} was recorded after {before}"));
             }
             _ => {}
         }
