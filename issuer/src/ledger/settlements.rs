@@ -22,7 +22,7 @@ pub(super) type Outcome = Result<Settled, Box<Problem>>;
 #[derive(Debug)]
 pub(super) enum Settled {
     /// Now. Its receipt still lacks its place in the batch.
-    Now(Receipt),
+    Now(Box<Receipt>),
     /// Before: the text of its first receipt.
     Before(String),
 }
@@ -49,7 +49,8 @@ pub(super) fn settle(
         return Ok(Ok(Settled::Before(receipt)));
     }
     match check(rules, &channel, request, &voucher) {
-        Ok(()) => pay(tx, rules, at_ms, &channel, request, &voucher).map(|receipt| Ok(Settled::Now(receipt))),
+        Ok(()) => pay(tx, rules, at_ms, &channel, request, &voucher)
+            .map(|receipt| Ok(Settled::Now(Box::new(receipt)))),
         Err(LedgerError::Refused(problem)) => Ok(Err(problem)),
         Err(error) => Err(error),
     }
