@@ -136,7 +136,11 @@ mod tests {
             let (id, amount) = (ChannelId([9; 32]), Amount::new(5));
             let receipt = receipts.sign(&id, amount, 60_000).expect("within its time");
             assert_eq!(receipt.check(&PublicKey::of(&key(1)), &id, amount), Ok(()));
-            assert_eq!(receipts.sign(&id, amount, 100_000).is_some(), signer == 1, "the certificate has ended");
+            assert_eq!(
+                receipts.sign(&id, amount, 100_000).is_some(),
+                signer == 1,
+                "the certificate has ended"
+            );
         }
     }
 }

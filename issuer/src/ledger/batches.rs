@@ -34,7 +34,7 @@ pub(super) fn settle(
         let settled = settled.and_then(|outcome| outcome.map_err(LedgerError::Refused));
         results.push(settled.map(|settled| match settled {
             Settled::Now(receipt) => {
-                receipts.push(receipt);
+                receipts.push(*receipt);
                 (key, None)
             }
             Settled::Before(text) => (key, Some(text)),

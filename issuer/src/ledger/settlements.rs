@@ -44,7 +44,7 @@ fn by_payee(terms: &Terms, id: &ChannelId, request: &SettlementRequest) -> Resul
 #[derive(Debug)]
 pub(super) enum Settled {
     /// Now. Its receipt still lacks its place in the batch.
-    Now(Receipt),
+    Now(Box<Receipt>),
     /// Before: the text of its first receipt.
     Before(String),
 }
@@ -72,9 +72,8 @@ pub(super) fn settle(
         return Ok(Ok(Settled::Before(receipt)));
     }
     match check(rules, &channel, request, &redeemed, proven) {
-        Ok(()) => {
-            pay(tx, rules, at_ms, &channel, request, &redeemed).map(|receipt| Ok(Settled::Now(receipt)))
-        }
+        Ok(()) => pay(tx, rules, at_ms, &channel, request, &redeemed)
+            .map(|receipt| Ok(Settled::Now(Box::new(receipt)))),
         Err(LedgerError::Refused(problem)) => Ok(Err(problem)),
         Err(error) => Err(error),
     }

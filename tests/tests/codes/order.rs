@@ -23,7 +23,7 @@ fn assert_latest(problem: &Problem, channel: &Channel, amount: u64) {
 async fn rig_with_patient_settler() -> Rig {
     Rig::start(RigOptions {
         settlers: 1,
-        settler: vec![("issuer.request_timeout_ms", "120000".to_owned())],
+        settler: vec![("issuer.request_timeout_ms", "100000".to_owned())],
         ..RigOptions::default()
     })
     .await
