@@ -13,6 +13,7 @@ use super::segment::{self, Fault, Head, Segment};
 use crate::amount::Amount;
 use crate::channel::{CheckedTerms, Terms};
 use crate::ids::{ChannelId, JournalRoot};
+use crate::scheme::Check;
 use crate::store::stream::EntryId;
 use crate::verify::UsableKey;
 use crate::voucher::{Payment, Proof, VerifiedVoucher};
@@ -66,6 +67,8 @@ struct Known {
     latest: Vec<(u16, Amount)>,
     /// What the receipt says, and where it stands.
     settled: Option<(Amount, u64, u64)>,
+    /// A proof that held: a chain is not walked from its root for each of its payments.
+    proven: Option<Proof>,
 }
 
 /// Checks segments that are given to it in the order of their numbers.
@@ -218,7 +221,9 @@ impl Walk<'_> {
         report.payments = report.payments.saturating_add(1);
         let moved = self.position.accepted(*partition, *entry);
         let terms = self.terms.get(&paid.channel_id).ok_or("no terms of this channel stand above")?;
-        prove(terms, paid)?;
+        let known = self.verifier.channels.entry(paid.channel_id).or_default();
+        let proven = prove(terms, paid, known.proven.as_ref())?;
+        known.proven = Some(proven.proof().clone());
         report.proofs = report.proofs.saturating_add(1);
         let known = self.verifier.channels.entry(paid.channel_id).or_default();
         let amount = paid.cumulative_amount;
@@ -281,18 +286,17 @@ fn checked(terms: &Terms) -> Result<CheckedTerms, String> {
     terms.clone().check().map_err(|error| format!("terms that no channel can have: {error}"))
 }
 
-/// Checks that the payer agreed to a payment, as relayer and issuer do.
-///
-/// # Errors
-/// Why not.
-pub fn prove(terms: &CheckedTerms, paid: &Paid) -> Result<VerifiedVoucher, String> {
+/// Checks that the payer agreed to a payment, as relayer and issuer do. `known`: the proof of another payment on the
+/// channel that held.
+fn prove(terms: &CheckedTerms, paid: &Paid, known: Option<&Proof>) -> Result<VerifiedVoucher, String> {
     let of = |why: &dyn std::fmt::Display| {
         format!("{} on channel {}: {why}", paid.cumulative_amount, paid.channel_id)
     };
     let proof = Proof::from_bytes(terms.terms().scheme, &paid.proof).map_err(|error| of(&error))?;
     let payment =
         Payment { channel_id: paid.channel_id, cumulative_amount: Some(paid.cumulative_amount), proof };
-    VerifiedVoucher::verify(terms, payment).map_err(|error| of(&error))
+    let check = Check { known, ..Check::FROM_TERMS };
+    VerifiedVoucher::verify_with(terms, &payment, check).map_err(|error| of(&error))
 }
 
 /// How far the records of a segment reach, beside what its header says.
