@@ -18,9 +18,10 @@ fn read(text: &str) -> Option<u64> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok();
     }
-    let time = match text.parse::<Timestamp>() {
-        Ok(time) => time,
-        Err(_) => text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp(),
+    // A day alone begins at midnight; with a time of day it must say of which zone.
+    let time = match text.contains('T') {
+        true => text.parse::<Timestamp>().ok()?,
+        false => text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp(),
     };
     u64::try_from(time.as_millisecond()).ok()
 }

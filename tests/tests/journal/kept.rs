@@ -102,7 +102,8 @@ impl Kept {
         records
     }
 
-    /// The payments in the journal, by channel, in its order.
+    /// The payments in the journal, by channel, the lowest first: those of one channel may stand in several streams, which
+    /// have no common order.
     pub(crate) async fn payments(&self) -> BTreeMap<ChannelId, Vec<u64>> {
         let mut found: BTreeMap<ChannelId, Vec<u64>> = BTreeMap::new();
         for record in self.records().await {
@@ -110,6 +111,7 @@ impl Kept {
                 found.entry(line.paid.channel_id).or_default().push(line.paid.cumulative_amount.units());
             }
         }
+        found.values_mut().for_each(|amounts| amounts.sort_unstable());
         found
     }
 
