@@ -218,18 +218,7 @@ mod tests {
         use common::voucher::{Unproven, VerifiedVoucher};
         let purse = Scheme::Paytree.purse(Hash([7; 32]), Amount::new(5), 100).expect("a tree");
         let means = Means::Purse(Arc::new(purse.expect("a purse")));
-        let key = |seed| PublicKey::of(&SigningKey::from_bytes(&[seed; 32]));
-        let terms = Terms {
-            issuer: key(1),
-            payer: key(2),
-            payer_authorizer: key(2),
-            payee: key(3),
-            asset: "usd".to_owned(),
-            capacity: Amount::new(500),
-            expires_at: 4_102_444_800,
-            salt: 7,
-            scheme: means.scheme(),
-        };
+        let terms = Terms { scheme: means.scheme(), ..common::testing::terms(7) };
         let terms = terms.check().expect("terms of a channel");
         let of = |amount| means.payment(terms.id(), Amount::new(amount)).expect("in the tree");
         let paying = Paying::after(of(35), Some(&of(30).proof));

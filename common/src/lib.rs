@@ -15,7 +15,7 @@
 //! * [`store`]: the only code that names Redis: keys, scripts, streams, the lease.
 //! * [`journal`], [`merkle`]: the form of the settler's lasting record, and what proves that nothing of it was changed.
 //! * [`config`], [`secret`], [`clock`], [`telemetry`]: what a process needs around all this.
-//! * [`fault_point`]: where tests stop a process; in no release build.
+//! * [`fault_point`]: where tests stop a process; in no release build. `testing`: what unit tests start from.
 
 pub mod amount;
 pub mod batch;
@@ -33,6 +33,8 @@ pub mod scheme;
 pub mod secret;
 pub mod store;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod text;
 pub mod verify;
 pub mod voucher;

@@ -216,6 +216,13 @@ fn from_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) 
     deserializer.deserialize_map(Object(PhantomData))
 }
 
+/// `root[32] || u64le(unit) || u64le(count)`.
+fn write_commitment(root: &Hash, unit: Amount, count: u32, bytes: &mut Vec<u8>) {
+    bytes.extend(root.as_bytes());
+    bytes.extend(unit.units().to_le_bytes());
+    bytes.extend(u64::from(count).to_le_bytes());
+}
+
 /// A unit is worth something, and all of them together are an amount.
 fn check_unit(field: &'static str, unit: Amount, count: u32) -> Result<(), InvalidTerms> {
     match owed(count, unit) {

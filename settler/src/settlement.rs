@@ -210,17 +210,7 @@ mod tests {
 
     #[test]
     fn an_earlier_close_counts_only_for_the_pinned_amount() {
-        let terms = common::channel::Terms {
-            issuer: public(1),
-            payer: public(2),
-            payer_authorizer: public(2),
-            payee: public(3),
-            asset: "usd".to_owned(),
-            capacity: Amount::new(6),
-            expires_at: 1,
-            salt: 0,
-            scheme: SchemeKind::Ed25519,
-        };
+        let terms = common::channel::Terms { capacity: Amount::new(6), ..common::testing::terms(0) };
         let channel = IssuerChannel {
             channel_id: ID,
             terms,

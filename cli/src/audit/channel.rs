@@ -151,22 +151,11 @@ mod tests {
     use super::super::{Books, audit};
     use super::*;
     use common::batch::Flaw;
-    use common::channel::{SchemeKind, Terms};
-    use common::ids::{PublicKey, Signature};
+    use common::channel::Terms;
+    use common::ids::Signature;
 
     fn terms() -> Terms {
-        let key = PublicKey([1; 32]);
-        Terms {
-            issuer: key,
-            payer: key,
-            payer_authorizer: key,
-            payee: key,
-            asset: "usd".to_owned(),
-            capacity: Amount::new(100),
-            expires_at: 4_102_444_800,
-            salt: 1,
-            scheme: SchemeKind::Ed25519,
-        }
+        Terms { capacity: Amount::new(100), ..common::testing::terms(1) }
     }
 
     fn receipt(settled: u64) -> Receipt {

@@ -71,21 +71,9 @@ pub fn check(facts: &[ChannelFacts], journaled: &Journaled, settled_before_ms: u
 mod tests {
     use super::*;
     use crate::audit::StoredFacts;
-    use common::channel::{SchemeKind, Terms};
 
     fn found(status: Status, accepted: u64, journaled: Option<u64>) -> usize {
-        let key = PublicKey([1; 32]);
-        let terms = Terms {
-            issuer: key,
-            payer: key,
-            payer_authorizer: key,
-            payee: key,
-            asset: "usd".to_owned(),
-            capacity: Amount::new(100),
-            expires_at: 4_102_444_800,
-            salt: 1,
-            scheme: SchemeKind::Ed25519,
-        };
+        let terms = common::testing::terms(1);
         let channel_id = terms.id();
         let stored = StoredFacts {
             terms,

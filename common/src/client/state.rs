@@ -234,7 +234,6 @@ fn same_file(_: &File, _: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::PublicKey;
 
     struct Folder(PathBuf);
 
@@ -257,18 +256,7 @@ mod tests {
     }
 
     fn terms(purse: &Purse) -> Terms {
-        let key = |seed| PublicKey::of(&ed25519_dalek::SigningKey::from_bytes(&[seed; 32]));
-        Terms {
-            issuer: key(1),
-            payer: key(2),
-            payer_authorizer: key(2),
-            payee: key(3),
-            asset: "usd".to_owned(),
-            capacity: Amount::new(100),
-            expires_at: 4_102_444_800,
-            salt: 7,
-            scheme: purse.scheme(),
-        }
+        Terms { capacity: Amount::new(100), scheme: purse.scheme(), ..crate::testing::terms(7) }
     }
 
     fn purse() -> Purse {

@@ -1,36 +1,16 @@
-use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 
 use super::line::{Footer, Header, Line, Paid, PaymentLine, Position, SettlementLine, Source, TermsLine};
 use super::segment::{self, Encoded, FORMAT, Fault, Head};
 use super::verify::{Expect, Report, Verifier};
 use crate::amount::Amount;
-use crate::channel::{SchemeKind, Terms};
 use crate::ids::{Hash, PublicKey, Signature};
 use crate::message;
 use crate::store::stream::EntryId;
+use crate::testing::{key, terms};
 use crate::verify::usable_key;
 use crate::voucher::Proof;
 use crate::wire::Receipt;
-
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_bytes(&[seed; 32])
-}
-
-fn terms(salt: u64) -> Terms {
-    let of = |seed| PublicKey::of(&key(seed));
-    Terms {
-        issuer: of(1),
-        payer: of(2),
-        payer_authorizer: of(2),
-        payee: of(3),
-        asset: "usd".to_owned(),
-        capacity: Amount::new(1_000),
-        expires_at: 4_102_444_800,
-        salt,
-        scheme: SchemeKind::Ed25519,
-    }
-}
 
 fn payment(salt: u64, amount: u64, entry: EntryId) -> Line {
     let (channel_id, amount) = (terms(salt).id(), Amount::new(amount));

@@ -73,9 +73,7 @@ impl PaymentScheme for Paytree {
 
     /// `root[32] || u64le(unit) || u64le(leaves)`.
     fn write_commitment(commitment: &Commitment, bytes: &mut Vec<u8>) {
-        bytes.extend(commitment.root.as_bytes());
-        bytes.extend(commitment.unit.units().to_le_bytes());
-        bytes.extend(u64::from(commitment.leaves).to_le_bytes());
+        super::write_commitment(&commitment.root, commitment.unit, commitment.leaves, bytes);
     }
 
     fn check_commitment(commitment: &Commitment) -> Result<(), InvalidTerms> {

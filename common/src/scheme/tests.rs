@@ -6,25 +6,14 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::client::tree::Tree;
 use crate::client::{Purse, compressed};
-use crate::ids::{ChannelId, PublicKey};
+use crate::ids::ChannelId;
 use crate::voucher::VerifiedVoucher;
 use crate::wire::PaymentRequest;
 
 const UNIT: Amount = Amount::new(3);
 
 fn terms(scheme: SchemeKind) -> CheckedTerms {
-    let key = |seed: u8| PublicKey::of(&ed25519_dalek::SigningKey::from_bytes(&[seed; 32]));
-    let terms = crate::channel::Terms {
-        issuer: key(1),
-        payer: key(2),
-        payer_authorizer: key(2),
-        payee: key(3),
-        asset: "usd".to_owned(),
-        capacity: Amount::MAX,
-        expires_at: 1,
-        salt: 0,
-        scheme,
-    };
+    let terms = crate::channel::Terms { capacity: Amount::MAX, scheme, ..crate::testing::terms(0) };
     terms.check().expect("usable terms")
 }
 

@@ -70,24 +70,9 @@ impl Item {
 mod tests {
     use super::*;
     use common::amount::Amount;
-    use common::channel::SchemeKind;
-    use common::ids::PublicKey;
-    use common::store::stream::EntryId;
+    use common::testing::terms;
 
-    fn terms(salt: u64) -> Terms {
-        let key = PublicKey([1; 32]);
-        Terms {
-            issuer: key,
-            payer: key,
-            payer_authorizer: key,
-            payee: key,
-            asset: "usd".to_owned(),
-            capacity: Amount::new(100),
-            expires_at: 4_102_444_800,
-            salt,
-            scheme: SchemeKind::Ed25519,
-        }
-    }
+    use common::store::stream::EntryId;
 
     fn kinds(item: &Item) -> Vec<String> {
         let lines = item.lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());

@@ -8,23 +8,15 @@ use common::ids::{ChannelId, Hash, PublicKey, Signature};
 use common::message;
 use common::problem::{Code, Problem};
 use common::scheme::{paytree, payword};
+use common::testing::{self, key, public};
 use common::voucher::Proof;
 use common::wire::{
     Account, AccountRequest, Balance, CloseRequest, IssuerChannel, IssuerChannelPage, IssuerInfo,
     IssuerStatus, Latest, OpenRequest, Party, PaymentRequest, Receipt, RefundRequest, SettlementRequest,
 };
-use ed25519_dalek::SigningKey;
 use serde::Serialize;
 
 const FAR: i64 = 4_000_000_000;
-
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_bytes(&[seed; 32])
-}
-
-fn public(seed: u8) -> PublicKey {
-    PublicKey::of(&key(seed))
-}
 
 fn sign(seed: u8, message: &[u8]) -> Signature {
     Signature::of(&key(seed), message)
@@ -32,17 +24,7 @@ fn sign(seed: u8, message: &[u8]) -> Signature {
 
 /// The one channel of all seeds.
 pub fn terms() -> Terms {
-    Terms {
-        issuer: public(1),
-        payer: public(2),
-        payer_authorizer: public(2),
-        payee: public(3),
-        asset: "usd".to_owned(),
-        capacity: Amount::new(1_000_000),
-        expires_at: FAR,
-        salt: 7,
-        scheme: SchemeKind::Ed25519,
-    }
+    Terms { capacity: Amount::new(1_000_000), ..testing::terms(7) }
 }
 
 /// Amount and expiry of every voucher that the channel's payer has signed.

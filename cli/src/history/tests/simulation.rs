@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::amount::Amount;
-use common::channel::{SchemeKind, Status, Terms};
+use common::channel::{Status, Terms};
 use common::ids::{ChannelId, PublicKey, Signature};
 use common::message;
 use common::problem::Code;
@@ -46,15 +46,11 @@ type Answer = (LedgerOutcome, Option<Code>, Option<Amount>);
 impl Channel {
     fn new(number: u64, capacity: u64) -> Self {
         let terms = Terms {
-            issuer: PublicKey([7; 32]),
             payer: PAYER,
             payer_authorizer: PAYER,
             payee: PAYEE,
-            asset: "usd".to_owned(),
             capacity: Amount::new(capacity),
-            expires_at: 4_102_444_800,
-            salt: number,
-            scheme: SchemeKind::Ed25519,
+            ..common::testing::terms(number)
         };
         let (id, latest) = (terms.id(), Amount::ZERO);
         Channel { id, terms, latest, status: Status::Open, stream: Vec::new() }

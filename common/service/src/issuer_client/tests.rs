@@ -4,22 +4,13 @@ use super::*;
 use axum::Router;
 use axum::http::header;
 use axum::routing::{get, post};
-use common::channel::SchemeKind;
 use common::ids::Signature;
 use common::message;
+use common::testing::{key, public, terms};
 use common::wire::IssuerStatus;
-use ed25519_dalek::SigningKey;
 
 use crate::error::ApiError;
 use crate::http::{HttpConfig, serve};
-
-fn key(seed: u8) -> SigningKey {
-    SigningKey::from_bytes(&[seed; 32])
-}
-
-fn public(seed: u8) -> PublicKey {
-    PublicKey::of(&key(seed))
-}
 
 async fn client_of(router: Router) -> IssuerClient {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -30,17 +21,7 @@ async fn client_of(router: Router) -> IssuerClient {
 }
 
 fn channel(salt: u64) -> IssuerChannel {
-    let terms = Terms {
-        issuer: public(1),
-        payer: public(2),
-        payer_authorizer: public(2),
-        payee: public(3),
-        asset: "usd".to_owned(),
-        capacity: Amount::new(10),
-        expires_at: 4_102_444_800,
-        salt,
-        scheme: SchemeKind::Ed25519,
-    };
+    let terms = Terms { capacity: Amount::new(10), ..terms(salt) };
     IssuerChannel {
         channel_id: terms.id(),
         terms,

@@ -1,26 +1,12 @@
 use common::amount::Amount;
-use common::channel::{SchemeKind, Terms};
+use common::channel::Terms;
 use common::ids::{ChannelId, PublicKey};
 use common::journal::line::Line;
 use common::store::stream::{AcceptedPayment, Entry};
+use common::testing::terms;
 
 use super::super::records;
 use super::*;
-
-fn terms(salt: u64) -> Terms {
-    let key = PublicKey([1; 32]);
-    Terms {
-        issuer: key,
-        payer: key,
-        payer_authorizer: key,
-        payee: key,
-        asset: "usd".to_owned(),
-        capacity: Amount::new(100),
-        expires_at: 4_102_444_800,
-        salt,
-        scheme: SchemeKind::Ed25519,
-    }
-}
 
 fn source() -> Source {
     Source { payee: PublicKey([1; 32]), prefix: "mr".to_owned(), partitions: 16 }
