@@ -40,9 +40,18 @@ pub(crate) async fn payment(
     ConnectInfo(peer): Peer,
     body: Body,
 ) -> Result<Json<PaymentAnswer>, ApiError> {
+    take(&app, peer, body.map(|Raw(body)| body)).await
+}
+
+/// One payment, however it was routed.
+pub(crate) async fn take(
+    app: &App,
+    peer: SocketAddr,
+    body: Result<Bytes, ApiError>,
+) -> Result<Json<PaymentAnswer>, ApiError> {
     let ticket = app.acceptor.receive()?;
     let body = match body {
-        Ok(Raw(body)) => body,
+        Ok(body) => body,
         Err(error) => {
             ticket.end(Ending::Refused(error.0.code));
             return Err(error);

@@ -50,6 +50,7 @@ use limits::Limits;
 use metrics::Metrics;
 use readiness::{Health, Watch};
 use receipts::Receipts;
+use router::Public;
 use stream::Streams;
 
 pub use config::{BatcherConfig, ChannelsConfig, Config, LimitsConfig, StreamConfig};
@@ -116,7 +117,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
     let app = Arc::new(App { acceptor, batch_max: config.batch_max, streams });
 
     let admin = admin::router(readiness.clone(), registry);
-    let public = router::public(Arc::clone(&app));
+    let public = Public::new(Arc::clone(&app));
     let served = listeners.serve(public, admin, config.http, readiness.clone(), closing.clone());
     let (addr, admin_addr) = (served.addr, served.admin_addr);
     tracing::info!(%addr, %admin_addr, payee = %parties.payee, "relayer listens");

@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use axum::body::HttpBody as _;
+use axum::BoxError;
+use axum::body::HttpBody;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
@@ -37,25 +38,29 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let limit = request.extensions().get::<BodyMax>().copied().unwrap_or_default();
-        // A body that says itself that it is too large is not waited for.
-        let announced = request.body().size_hint().lower();
-        if usize::try_from(announced).is_ok_and(|bytes| bytes > limit.0) {
-            return Err(limit.exceeded());
-        }
-        match Limited::new(request.into_body(), limit.0).collect().await {
-            Ok(body) => Ok(Raw(body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => Err(limit.exceeded()),
-            Err(_) => Err(ended_early()),
-        }
+        let BodyMax(max_bytes) = request.extensions().get().copied().unwrap_or_default();
+        read(request.into_body(), max_bytes).await.map(Raw)
     }
 }
 
-impl BodyMax {
-    /// `payload_too_large`, naming the limit.
-    fn exceeded(self) -> ApiError {
-        Problem::new(Code::PayloadTooLarge).detail(format_args!("the limit is {} bytes", self.0)).into()
+/// The bytes of a body of at most `max_bytes`.
+pub(crate) async fn read<B>(body: B, max_bytes: usize) -> Result<Bytes, ApiError>
+where
+    B: HttpBody<Error: Into<BoxError>>,
+{
+    // A body that says itself that it is too large is not waited for.
+    if usize::try_from(body.size_hint().lower()).is_ok_and(|bytes| bytes > max_bytes) {
+        return Err(too_large(max_bytes));
     }
+    match Limited::new(body, max_bytes).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large(max_bytes)),
+        Err(_) => Err(ended_early()),
+    }
+}
+
+fn too_large(max_bytes: usize) -> ApiError {
+    Problem::new(Code::PayloadTooLarge).detail(format_args!("the limit is {max_bytes} bytes")).into()
 }
 
 fn ended_early() -> ApiError {

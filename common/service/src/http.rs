@@ -3,10 +3,12 @@
 //! # Layout
 //!
 //! * [`serve`]: a listener and its bounds.
+//! * [`Front`]: who answers, a router as a rule.
 //! * `connection`: one connection, parked, with hyper, or taken over. `progress`: when it may be taken from hyper.
 //! * `takeover`: who has it after an answer 101.
 
 mod connection;
+mod front;
 mod progress;
 mod takeover;
 
@@ -16,8 +18,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use common::problem::Code;
 use futures::FutureExt as _;
@@ -28,12 +28,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tower::ServiceExt;
 
 use crate::error::ApiError;
 use connection::{MayPart, Rules, converse};
 use progress::Progress;
 
+pub use front::{Front, Incoming};
 pub(crate) use takeover::Takeover;
 
 /// How long to leave the accept queue alone after the system refused a connection (out of file descriptors).
@@ -77,19 +77,23 @@ struct Slot {
     _tracked: TaskTrackerToken,
 }
 
-/// Serves `router` on `listener` until `shutdown`, then stops accepting, lets requests in flight end with
+/// Serves `front` on `listener` until `shutdown`, then stops accepting, lets requests in flight end with
 /// `Connection: close`, and returns once all have ended or `drain_timeout_ms` have passed.
 ///
-/// Handlers find the peer's address as `ConnectInfo<SocketAddr>`. A handler that panics answers `internal`, one that
-/// takes too long `outcome_unknown`.
-pub async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, shutdown: CancellationToken) {
-    serve_parting(listener, router, config, shutdown, Arc::new(Progress::is_idle)).await;
+/// A handler that panics answers `internal`, one that takes too long `outcome_unknown`.
+pub async fn serve(
+    listener: TcpListener,
+    front: impl Front,
+    config: &HttpConfig,
+    shutdown: CancellationToken,
+) {
+    serve_parting(listener, front, config, shutdown, Arc::new(Progress::is_idle)).await;
 }
 
 /// [`serve`], with what decides whether a connection may be taken from hyper.
 async fn serve_parting(
     listener: TcpListener,
-    router: Router,
+    front: impl Front,
     config: &HttpConfig,
     shutdown: CancellationToken,
     may_part: MayPart,
@@ -99,7 +103,7 @@ async fn serve_parting(
     // Dropped when this function ends, however it ends: what is still connected then is cut off.
     let cut_off = CancellationToken::new();
     let _cut_off_at_end = cut_off.clone().drop_guard();
-    let rules = Arc::new(Rules::new(router, config, shutdown.clone(), may_part));
+    let rules = Arc::new(Rules::new(front, config, shutdown.clone(), may_part));
 
     while let Some((stream, peer, permit)) = accept(&listener, &slots, &shutdown).await {
         let slot = Slot { _permit: permit, _tracked: tracker.token() };
@@ -141,11 +145,10 @@ async fn accept(
 
 /// Answers a request, in time and whatever its handler does. Here and not as layers of the router: each layer would box
 /// every request and its answer once more.
-async fn answer(router: Router, request: Request, within: Duration) -> Response {
-    let answered = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
+async fn answer(front: &impl Front, incoming: Incoming, within: Duration) -> Response {
+    let answered = AssertUnwindSafe(front.answer(incoming)).catch_unwind();
     match tokio::time::timeout(within, answered).await {
-        Ok(Ok(Ok(answer))) => answer,
-        Ok(Ok(Err(never))) => match never {},
+        Ok(Ok(answer)) => answer,
         Ok(Err(panic)) => answer_to_panic(panic.as_ref()),
         Err(_) => ApiError::new(Code::OutcomeUnknown).into_response(),
     }
@@ -164,6 +167,7 @@ fn answer_to_panic(panic: &(dyn Any + Send)) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::Router;
     use axum::extract::ConnectInfo;
     use axum::routing::{get, post};
     use common::problem::Problem;

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
-use crate::http::{HttpConfig, serve};
+use crate::http::{Front, HttpConfig, serve};
 
 /// What every service takes on its command line.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -87,7 +87,7 @@ impl Listeners {
     /// last, so that the drain can be watched.
     pub fn serve(
         self,
-        router: Router,
+        front: impl Front,
         admin_router: Router,
         http: HttpConfig,
         readiness: Readiness,
@@ -105,7 +105,7 @@ impl Listeners {
             readiness.begin_drain();
         });
         let task = tokio::spawn(async move {
-            serve(public, router, &http, shutdown).await;
+            serve(public, front, &http, shutdown).await;
             drained.cancel();
             if let Err(error) = admin_task.await {
                 tracing::error!(%error, "the admin listener failed");

@@ -12,11 +12,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::ConnectInfo;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -24,8 +21,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::progress::{Progress, Watched};
-use super::{HttpConfig, Slot, answer};
-use crate::body::limit;
+use super::{Front, HttpConfig, Incoming, Slot, answer};
 
 /// Largest head of a request, in bytes, and most that a connection's buffers grow to: hyper would take 400 KiB, which ten
 /// thousand unfinished heads make 4 GiB.
@@ -35,8 +31,8 @@ const HEAD_MAX_BYTES: usize = 16 * 1024;
 pub(super) type MayPart = Arc<dyn Fn(&Progress) -> bool + Send + Sync>;
 
 /// What all connections of a listener go by.
-pub(super) struct Rules {
-    router: Router,
+pub(super) struct Rules<F> {
+    front: F,
     shutdown: CancellationToken,
     header_timeout: Duration,
     /// At most `header_timeout`.
@@ -46,16 +42,11 @@ pub(super) struct Rules {
     may_part: MayPart,
 }
 
-impl Rules {
-    pub(super) fn new(
-        router: Router,
-        config: &HttpConfig,
-        shutdown: CancellationToken,
-        may_part: MayPart,
-    ) -> Self {
+impl<F> Rules<F> {
+    pub(super) fn new(front: F, config: &HttpConfig, shutdown: CancellationToken, may_part: MayPart) -> Self {
         let header_timeout = Duration::from_millis(config.header_timeout_ms);
         Self {
-            router,
+            front,
             shutdown,
             header_timeout,
             park_after: Duration::from_millis(config.park_after_ms).min(header_timeout),
@@ -67,7 +58,12 @@ impl Rules {
 }
 
 /// Serves one connection to its end; on shutdown, to the end of the request in flight. It has its `slot` for as long.
-pub(super) async fn converse(stream: TcpStream, peer: SocketAddr, rules: Arc<Rules>, _slot: Slot) {
+pub(super) async fn converse<F: Front>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    rules: Arc<Rules<F>>,
+    _slot: Slot,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
     }
@@ -118,8 +114,8 @@ enum Break {
 }
 
 /// A connection that hyper has.
-struct Conversation<'a, 'r> {
-    rules: &'r Arc<Rules>,
+struct Conversation<'a, 'r, F> {
+    rules: &'r Arc<Rules<F>>,
     peer: SocketAddr,
     timer: Pin<&'a mut Sleep>,
     shutdown: Pin<&'a mut WaitForCancellationFuture<'r>>,
@@ -133,10 +129,10 @@ struct Conversation<'a, 'r> {
     patience: Duration,
 }
 
-impl<'a, 'r> Conversation<'a, 'r> {
+impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
     /// With `timer` set to when something is to be done about its quiet.
     fn new(
-        rules: &'r Arc<Rules>,
+        rules: &'r Arc<Rules<F>>,
         peer: SocketAddr,
         quiet_since: Instant,
         mut timer: Pin<&'a mut Sleep>,
@@ -156,11 +152,10 @@ impl<'a, 'r> Conversation<'a, 'r> {
         loop {
             let progress = Arc::new(Progress::default());
             self.answered = 0;
-            let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| {
-                let (mut request, answering) = progress.begin(request);
-                limit(&mut request, rules.body_max_bytes);
-                request.extensions_mut().insert(ConnectInfo(peer));
-                let answered = answer(rules.router.clone(), request, rules.request_timeout);
+            let service = hyper::service::service_fn(|request| {
+                let (request, answering) = progress.begin(request);
+                let incoming = Incoming::new(request, peer, rules.body_max_bytes);
+                let answered = answer(&rules.front, incoming, rules.request_timeout);
                 async move { Ok::<_, Infallible>(answering.with(answered.await)) }
             });
             let io = TokioIo::new(Watched::new(stream, read_before, Arc::clone(&progress)));

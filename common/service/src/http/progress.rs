@@ -25,7 +25,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
-use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -86,22 +85,24 @@ impl Progress {
     }
 
     /// Takes notice of a request, and of how far its body is read.
-    pub(super) fn begin(self: &Arc<Self>, request: hyper::Request<Incoming>) -> (Request, Answering) {
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        request: hyper::Request<Incoming>,
+    ) -> (hyper::Request<Asked>, Answering) {
         let number = self.asked.load(Ordering::Relaxed).wrapping_add(1);
         self.asked.store(number, Ordering::Relaxed);
         let request = request.map(|body| {
             if body.is_end_stream() {
                 self.read.fetch_max(number, Ordering::Release);
-                return Body::empty();
             }
-            Body::new(Asked { body, number: Some(number), progress: Arc::clone(self) })
+            Asked { body, number: Some(number), progress: Arc::clone(self) }
         });
         (request, Answering { number, progress: Arc::clone(self) })
     }
 }
 
 /// The body of a request.
-struct Asked {
+pub(super) struct Asked {
     body: Incoming,
     /// `None` once it broke: what comes after that is not its end.
     number: Option<u64>,

@@ -4,6 +4,7 @@ mod raw;
 use super::*;
 use crate::http::serve_parting;
 use crate::websocket::{Socket, Upgrade};
+use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request};
 use axum::response::Response;

@@ -1,0 +1,64 @@
+//! Who answers a listener's requests: a router, or somebody who stands in front of one.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::Method;
+use axum::response::Response;
+use bytes::Bytes;
+use tower::ServiceExt as _;
+
+use super::progress::Asked;
+use crate::body::{limit, read};
+use crate::error::ApiError;
+
+/// Answers every request of a listener. A router does; so may whoever has a short way for a route that is asked all the
+/// time, and gives everything else to a router.
+pub trait Front: Clone + Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(&self, incoming: Incoming) -> impl Future<Output = Response> + Send;
+}
+
+/// A request as it came from its connection.
+pub struct Incoming {
+    request: hyper::Request<Asked>,
+    peer: SocketAddr,
+    body_max_bytes: usize,
+}
+
+impl Incoming {
+    pub(super) fn new(request: hyper::Request<Asked>, peer: SocketAddr, body_max_bytes: usize) -> Self {
+        Self { request, peer, body_max_bytes }
+    }
+
+    /// True if the request is for this route, whatever its query.
+    pub fn is_for(&self, method: &Method, path: &str) -> bool {
+        self.request.method() == method && self.request.uri().path() == path
+    }
+
+    /// The address it came from.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Its body.
+    ///
+    /// # Errors
+    /// `payload_too_large` beyond `http.body_max_bytes`; `malformed` if it ended early.
+    pub async fn body(self) -> Result<Bytes, ApiError> {
+        read(self.request.into_body(), self.body_max_bytes).await
+    }
+}
+
+impl Front for Router {
+    /// Handlers find the peer's address as `ConnectInfo<SocketAddr>`.
+    async fn answer(&self, incoming: Incoming) -> Response {
+        let mut request = incoming.request.map(Body::new);
+        limit(&mut request, incoming.body_max_bytes);
+        request.extensions_mut().insert(ConnectInfo(incoming.peer));
+        let Ok(answer) = self.clone().oneshot(request).await;
+        answer
+    }
+}
