@@ -1,46 +1,41 @@
 -- Records vouchers, each only if it is above the latest amount of an open channel. They may be of several partitions
 -- where one server has them all; in a cluster a call is for one. What is recorded goes into one entry of one stream, as
--- it is the number of commands and not their size that a call costs: the entry stands in the stream of the call's first
--- partition, and may name channels of the others.
+-- it is the number of commands and not their size that a call costs: where one server has all streams, an entry may
+-- stand in any of them, whichever partitions it names channels of.
 --
--- KEYS[1…n]      seq of each partition: counts the calls that recorded something; never goes back unless Redis lost data
--- KEYS[n+1…n+m]  state of each voucher's channel
--- KEYS[n+m+1]    accepted of the first partition: the stream that takes the entry
+-- KEYS[1]        seq that counts the server's calls that recorded something: where one server has all partitions that of
+--                the first, else that of the call's own. Never goes back unless Redis lost data
+-- KEYS[2…m+1]    state of each voucher's channel
+-- KEYS[m+2]      accepted of some partition: the stream that takes the entry
 --
--- ARGV[1]        n, the number of partitions
--- ARGV[2]        what stands before the channel's id in the name of its state
--- ARGV[3…n+2]    the highest seq that the caller has seen of each partition
--- ARGV[n+3…]     for each voucher: amount (20 digits) and proof, in one. Those of one channel are taken in this order.
+-- ARGV[1]        what stands before the channel's id in the name of its state
+-- ARGV[2]        the highest seq that the caller has seen
+-- ARGV[3…m+2]    for each voucher: amount (20 digits) and proof, in one. Those of one channel are taken in this order.
 --
--- Returns {letters, seq of each partition …, then for each letter but A, D, M and U: latest amount (20 digits) and proof},
--- where letters has one letter a voucher:
+-- Returns {letters, seq, then for each letter but A, D, M and U: latest amount (20 digits) and proof}, where letters has
+-- one letter a voucher:
 --   A recorded     D duplicate of the latest     M more than the capacity     U no such channel here
 --   S stale        C closing                     X closed                     F failed
 --   ? state of no known form
--- Returns {'lost', which partition (from 1), seq or ''} and writes nothing if a partition went back behind what the
--- caller has seen, or is halted (see halt.lua): then seq is no number.
+-- Returns {'lost', seq or ''} and writes nothing if the server went back behind what the caller has seen, or is halted
+-- (see halt.lua): then seq is no number.
 --
 -- Amounts are compared as texts of 20 digits: Lua numbers are doubles and cannot tell 2^53 from 2^53 + 1.
 
 local KEYS, ARGV, call, find, sub, tonumber = KEYS, ARGV, redis.call, string.find, string.sub, tonumber
-local n, before_id = tonumber(ARGV[1]), ARGV[2]
-local m = #KEYS - n - 1
-local values = call('MGET', unpack(KEYS, 1, n + m))
-local answer = {}
-for p = 1, n do
-  local seq = tonumber(values[p])
-  if not seq or seq < tonumber(ARGV[p + 2]) then
-    return {'lost', p, values[p] or ''}
-  end
-  answer[p + 1] = seq
+local before_id, last = ARGV[1], #KEYS - 1
+local values = call('MGET', unpack(KEYS, 1, last))
+local seq = tonumber(values[1])
+if not seq or seq < tonumber(ARGV[2]) then
+  return {'lost', values[1] or ''}
 end
 
 local letters, details = {}, {}
--- Names and values by turns: states and seqs to write, of which the last one of a name counts, and fields of the entry.
+-- Names and values by turns: states to write, of which the last one of a name counts, and fields of the entry.
 local writes, entry, written = {}, {}, 0
 local latest = {}
-for at = n + 1, n + m do
-  local key, voucher = KEYS[at], ARGV[at + 2]
+for at = 2, last do
+  local key, voucher = KEYS[at], ARGV[at + 1]
   local state = latest[key] or values[at]
   local letter = 'U'
   if state then
@@ -68,23 +63,14 @@ for at = n + 1, n + m do
       details[#details + 1] = before .. sub(state, 42)
     end
   end
-  letters[at - n] = letter
+  letters[at - 1] = letter
 end
 
 if written > 0 then
-  -- All partitions of the call count it, whichever of their vouchers were recorded. Redis writes a whole number down
-  -- digit by digit up to 2^53: no text has to be made of it here.
-  for p = 1, n do
-    local seq = answer[p + 1] + 1
-    writes[written + 1], writes[written + 2], answer[p + 1] = KEYS[p], seq, seq
-    written = written + 2
-  end
+  -- Redis writes a whole number down digit by digit up to 2^53: no text has to be made of it here.
+  seq = seq + 1
+  writes[written + 1], writes[written + 2] = KEYS[1], seq
   call('MSET', unpack(writes))
-  call('XADD', KEYS[n + m + 1], '*', unpack(entry))
+  call('XADD', KEYS[last + 1], '*', unpack(entry))
 end
-
-answer[1] = table.concat(letters)
-for i = 1, #details do
-  answer[n + 1 + i] = details[i]
-end
-return answer
+return {table.concat(letters), seq, unpack(details)}

@@ -1,6 +1,6 @@
 -- Makes a channel known to its partition, before its first payment. Changes nothing if it is known already.
 --
--- KEYS[1] seq   KEYS[2] state   KEYS[3] channel   KEYS[4] due
+-- KEYS[1] seq that counts the server's accept calls (see accept.lua)   KEYS[2] state   KEYS[3] channel   KEYS[4] due
 --
 -- ARGV[1] highest seq that the caller has seen
 -- ARGV[2] channel id
@@ -10,7 +10,7 @@
 -- ARGV[7] when the settler must look at the channel even if it hears nothing, ms since 1970
 --
 -- Returns {'registered'}, {'known'}, {'behind', amount} if less is recorded than the issuer has paid, or
--- {'lost', seq or ''} if the partition went back behind what the caller has seen, or is halted.
+-- {'lost', seq or ''} if the server went back behind what the caller has seen, or is halted.
 
 local seq = redis.call('GET', KEYS[1])
 if (tonumber(seq) or -1) < tonumber(ARGV[1]) then

@@ -162,7 +162,10 @@ pub(crate) struct Parties {
 pub(crate) struct Channels<O> {
     origin: O,
     parties: Parties,
-    known: Cache<ChannelId, Arc<Channel>>,
+    /// Asked for every payment: of the caches to be had, one whose readers write nothing down.
+    known: quick_cache::sync::Cache<ChannelId, Arc<Channel>>,
+    /// Look-ups under way, and no more than that: whoever waits for the same one shares its end, good or bad.
+    finding: Cache<ChannelId, Arc<Channel>>,
     not_payable: Cache<ChannelId, NotPayable>,
     lookups: Semaphore,
     lookup_rate: DefaultDirectRateLimiter,
@@ -177,7 +180,8 @@ impl<O: Origin> Channels<O> {
         Self {
             origin,
             parties,
-            known: Cache::new(config.cache_max),
+            known: quick_cache::sync::Cache::new(usize::try_from(config.cache_max).unwrap_or(usize::MAX)),
+            finding: Cache::new(0),
             not_payable: Cache::builder()
                 .max_capacity(config.unknown_cache_max)
                 .time_to_live(Duration::from_millis(config.unknown_ttl_ms))
@@ -194,42 +198,50 @@ impl<O: Origin> Channels<O> {
     /// # Errors
     /// [`LookupError`], where there are none.
     pub(crate) async fn get(&self, id: &ChannelId) -> Result<Arc<Channel>, LookupError> {
-        if let Some(channel) = self.known.get(id).await {
-            if channel.recovery == self.origin.recovery() {
-                self.metrics.cache_hit();
-                return Ok(channel);
-            }
-            self.known.invalidate(id).await;
+        if let Some(channel) = self.remembered(id) {
+            self.metrics.cache_hit();
+            return Ok(channel);
         }
         self.metrics.cache_missed();
         if let Some(reason) = self.not_payable.get(id).await {
             return Err(reason.into());
         }
-        match self.known.try_get_with(*id, self.look_up(id)).await {
-            Ok(channel) => Ok(channel),
+        match self.finding.try_get_with(*id, self.look_up(id)).await {
+            Ok(channel) => {
+                // From here on it is with what is known.
+                self.finding.invalidate(id).await;
+                Ok(channel)
+            }
             Err(error) => Err(LookupError::clone(&error)),
         }
     }
 
     /// A channel of which memory knows the terms, and that Redis knows it: its payments need nothing else before they are
     /// recorded. `None` says nothing; ask [`Channels::get`].
-    pub(crate) async fn get_known(&self, id: &ChannelId) -> Option<Arc<Channel>> {
-        let channel = self.known.get(id).await?;
-        let known = channel.is_in_store() && channel.recovery == self.origin.recovery();
-        known.then(|| {
-            self.metrics.cache_hit();
-            channel
-        })
+    pub(crate) fn get_known(&self, id: &ChannelId) -> Option<Arc<Channel>> {
+        let channel = self.remembered(id).filter(|channel| channel.is_in_store())?;
+        self.metrics.cache_hit();
+        Some(channel)
+    }
+
+    /// What memory holds of a channel since the latest recovery.
+    fn remembered(&self, id: &ChannelId) -> Option<Arc<Channel>> {
+        self.known.get(id).filter(|channel| channel.recovery == self.origin.recovery())
     }
 
     async fn look_up(&self, id: &ChannelId) -> Result<Arc<Channel>, LookupError> {
+        // Somebody may have found it since the caller looked.
+        if let Some(channel) = self.remembered(id) {
+            return Ok(channel);
+        }
         let recovery = self.origin.recovery();
         let found = match self.origin.stored(id).await? {
             Some(terms) => self.admit(terms).map(|terms| Channel::new(terms, None, true, recovery)),
             None => self.ask_issuer(id, recovery).await?,
         };
-        if let Err(reason) = &found {
-            self.not_payable.insert(*id, reason.clone()).await;
+        match &found {
+            Ok(channel) => self.known.insert(*id, Arc::clone(channel)),
+            Err(reason) => self.not_payable.insert(*id, reason.clone()).await,
         }
         found.map_err(LookupError::NotPayable)
     }

@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+#[global_allocator]
+static ALLOCATOR: service::Allocator = service::Allocator;
+
 #[derive(Parser)]
 #[command(name = "settler", about = "Millrace's settler: redeems vouchers with the issuer", version)]
 struct Cli {

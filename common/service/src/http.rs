@@ -25,9 +25,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::error::ApiError;
 use connection::{MayPart, Rules, converse};
@@ -71,12 +70,6 @@ impl Default for HttpConfig {
     }
 }
 
-/// A connection's place under `connections_max`, and what the drain waits for.
-struct Slot {
-    _permit: OwnedSemaphorePermit,
-    _tracked: TaskTrackerToken,
-}
-
 /// Serves `front` on `listener` until `shutdown`, then stops accepting, lets requests in flight end with
 /// `Connection: close`, and returns once all have ended or `drain_timeout_ms` have passed.
 ///
@@ -99,23 +92,28 @@ async fn serve_parting(
     may_part: MayPart,
 ) {
     let slots = Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));
-    let tracker = TaskTracker::new();
     // Dropped when this function ends, however it ends: what is still connected then is cut off.
-    let cut_off = CancellationToken::new();
-    let _cut_off_at_end = cut_off.clone().drop_guard();
+    let mut connections = JoinSet::new();
     let rules = Arc::new(Rules::new(front, config, shutdown.clone(), may_part));
 
-    while let Some((stream, peer, permit)) = accept(&listener, &slots, &shutdown).await {
-        let slot = Slot { _permit: permit, _tracked: tracker.token() };
-        let connection = converse(stream, peer, Arc::clone(&rules), slot);
-        tokio::spawn(cut_off.clone().run_until_cancelled_owned(connection));
+    loop {
+        tokio::select! {
+            accepted = accept(&listener, &slots, &shutdown) => match accepted {
+                Some((stream, peer, permit)) => {
+                    connections.spawn(converse(stream, peer, Arc::clone(&rules), permit));
+                }
+                None => break,
+            },
+            // Forgotten as it ends.
+            Some(_) = connections.join_next() => {}
+        }
     }
 
     drop(listener);
-    tracker.close();
     let drain = Duration::from_millis(config.drain_timeout_ms);
-    if tokio::time::timeout(drain, tracker.wait()).await.is_err() {
-        let connections = tracker.len();
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(drain, drained).await.is_err() {
+        let connections = connections.len();
         tracing::warn!(
             connections,
             drain_timeout_ms = config.drain_timeout_ms,

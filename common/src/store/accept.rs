@@ -53,34 +53,15 @@ pub struct LatestStored {
 /// less of a channel again the more of its payments stand together.
 const CALLS_PER_TURN: u64 = 128;
 
-/// Which of a call's partitions has the entry in its stream: each gets as many as the others over time.
+/// Whose stream takes a call's entry, where one server has them all: each gets as many as the others over time.
 #[derive(Debug, Default)]
 pub(super) struct Turns(AtomicU64);
 
 impl Turns {
-    /// Puts the share first whose partition's turn it is; where the call has none of it, that of the next partition
-    /// after it.
-    fn order(&self, shares: &mut [Share], partitions: u16) {
-        if shares.len() < 2 {
-            return;
-        }
+    fn next(&self, partitions: u16) -> u16 {
         let turn = self.0.fetch_add(1, Ordering::Relaxed).wrapping_div(CALLS_PER_TURN);
-        let first = u16::try_from(turn.checked_rem(partitions.into()).unwrap_or(0)).unwrap_or(0);
-        let wait = |share: &Share| match share.partition.checked_sub(first) {
-            Some(wait) => wait,
-            None => share.partition.wrapping_add(partitions).wrapping_sub(first),
-        };
-        if let Some((nearest, _)) = shares.iter().enumerate().min_by_key(|(_, share)| wait(share)) {
-            shares.swap(0, nearest);
-        }
+        u16::try_from(turn.checked_rem(partitions.into()).unwrap_or(0)).unwrap_or(0)
     }
-}
-
-/// Vouchers of one partition that go in one call.
-struct Share {
-    partition: u16,
-    /// Where they stand among all vouchers of the call.
-    places: Vec<usize>,
 }
 
 impl Store {
@@ -106,79 +87,73 @@ impl Store {
     /// [`StoreError`]; after [`StoreError::OutcomeUnknown`] the same vouchers may be sent again.
     pub async fn accept(&self, vouchers: &[VerifiedVoucher]) -> Result<Vec<Verdict>, StoreError> {
         self.refuse_after_loss()?;
-        let shares = self.shares(vouchers)?;
-        let Some(first) = shares.first() else { return Ok(Vec::new()) };
-        let (keys, args) = self.accept_call(&shares, vouchers);
-        let (answer, confirmed) = self.run_confirmed(&ACCEPT, first.partition, keys, args).await?;
+        let Some(first) = vouchers.first() else { return Ok(Vec::new()) };
+        let partition = self.partition_of(first.channel_id());
+        let (keys, args) = self.accept_call(partition, vouchers)?;
+        let (answer, confirmed) = self.run_confirmed(&ACCEPT, partition, keys, args).await?;
         let odd = || StoreError::corrupt("accept.lua", "an answer of unknown form");
         let mut answer = answer.into_array().into_iter();
         let letters = answer.next().ok_or_else(odd)?;
         let letters = letters.as_bytes().ok_or_else(odd)?;
+        let seq = answer.next().ok_or_else(odd)?;
         if letters == b"lost" {
-            let share = answer.next().and_then(|place| usize::try_from(place.as_u64()?).ok()?.checked_sub(1));
-            let share = share.and_then(|place| shares.get(place)).ok_or_else(odd)?;
-            return Err(self.lost_seq(share.partition, answer.next().and_then(|seq| seq.into_string())));
-        }
-        let mut seqs = Vec::with_capacity(shares.len());
-        for share in &shares {
-            seqs.push((share.partition, answer.next().and_then(|seq| seq.as_u64()).ok_or_else(odd)?));
+            return Err(self.lost_seq(self.counter_of(partition), seq.into_string()));
         }
         if !confirmed {
             // A failover may undo it. What is sent again is found recorded, and confirmed then.
             return Err(self.unconfirmed());
         }
-        for (partition, seq) in seqs {
-            self.inner.seen.saw_seq(partition, seq);
-        }
-        let places = shares.iter().flat_map(|share| &share.places);
-        let mut verdicts = vec![Verdict::Unreadable; vouchers.len()];
-        for (place, letter) in places.zip(letters) {
-            let verdict = match letter {
-                b'A' => Verdict::Accepted,
-                b'D' => Verdict::Duplicate,
-                b'M' => Verdict::OverCapacity,
-                b'U' => Verdict::UnknownChannel,
-                letter => refused(*letter, &answer.next().ok_or_else(odd)?).unwrap_or(Verdict::Unreadable),
-            };
-            *verdicts.get_mut(*place).ok_or_else(odd)? = verdict;
-        }
-        if letters.len() == vouchers.len() { Ok(verdicts) } else { Err(odd()) }
+        self.inner.seen.saw_seq(self.counter_of(partition), seq.as_u64().ok_or_else(odd)?);
+        let verdicts: Vec<Verdict> = letters
+            .iter()
+            .map(|letter| {
+                Ok(match letter {
+                    b'A' => Verdict::Accepted,
+                    b'D' => Verdict::Duplicate,
+                    b'M' => Verdict::OverCapacity,
+                    b'U' => Verdict::UnknownChannel,
+                    letter => {
+                        refused(*letter, &answer.next().ok_or_else(odd)?).unwrap_or(Verdict::Unreadable)
+                    }
+                })
+            })
+            .collect::<Result<_, StoreError>>()?;
+        if verdicts.len() == vouchers.len() { Ok(verdicts) } else { Err(odd()) }
     }
 
-    /// Sorts vouchers by partition. Those of one channel keep their order. The stream of the first one gets the entry.
-    fn shares(&self, vouchers: &[VerifiedVoucher]) -> Result<Vec<Share>, StoreError> {
-        let mut shares: Vec<Share> = Vec::new();
-        let lane = vouchers.first().map(|voucher| self.lane_of(voucher.channel_id()));
-        for (place, voucher) in vouchers.iter().enumerate() {
-            if Some(self.lane_of(voucher.channel_id())) != lane {
+    /// The partition whose seq counts the calls to the server that has `partition`. A server loses data of all its
+    /// partitions or of none, so that one is enough for it; in a cluster no call may ask for that of another slot.
+    fn counter_of(&self, partition: u16) -> u16 {
+        if self.inner.is_cluster { partition } else { 0 }
+    }
+
+    /// Keys and arguments of a call for vouchers of one lane, `partition` being that of the first.
+    fn accept_call(
+        &self,
+        partition: u16,
+        vouchers: &[VerifiedVoucher],
+    ) -> Result<(Vec<Key>, Vec<Value>), StoreError> {
+        let (names, lane) = (self.keys(), partition.checked_rem(self.lanes()));
+        let counter = self.counter_of(partition);
+        let mut keys: Vec<Key> = Vec::with_capacity(vouchers.len().saturating_add(2));
+        let mut args: Vec<Value> = Vec::with_capacity(vouchers.len().saturating_add(2));
+        keys.push(names.seq(counter).into());
+        args.push(Keys::BEFORE_ID.into());
+        args.push(self.inner.seen.seq(counter).to_string().into());
+        for voucher in vouchers {
+            if self.partition_of(voucher.channel_id()).checked_rem(self.lanes()) != lane {
                 // It may belong to another server, and calls on other connections would overtake it.
                 return Err(StoreError::corrupt("accept.lua", "a voucher of another lane"));
             }
-            let partition = self.partition_of(voucher.channel_id());
-            match shares.iter_mut().find(|share| share.partition == partition) {
-                Some(share) => share.places.push(place),
-                None => shares.push(Share { partition, places: vec![place] }),
-            }
-        }
-        self.inner.turns.order(&mut shares, self.partitions());
-        Ok(shares)
-    }
-
-    fn accept_call(&self, shares: &[Share], vouchers: &[VerifiedVoucher]) -> (Vec<Key>, Vec<Value>) {
-        let names = self.keys();
-        let mut keys: Vec<Key> = shares.iter().map(|share| names.seq(share.partition).into()).collect();
-        let mut args: Vec<Value> = vec![shares.len().to_string().into(), Keys::BEFORE_ID.into()];
-        args.extend(shares.iter().map(|share| Value::from(self.inner.seen.seq(share.partition).to_string())));
-        let in_order = shares.iter().flat_map(|share| &share.places).filter_map(|place| vouchers.get(*place));
-        for voucher in in_order {
             keys.push(names.state(voucher.channel_id()).into());
             let mut record = Vec::with_capacity(AMOUNT_LEN.saturating_add(PROOF_LEN));
             record.extend(voucher.cumulative_amount().to_lua().as_bytes());
             voucher.proof().write_to(&mut record);
             args.push(Value::Bytes(record.into()));
         }
-        keys.extend(shares.first().map(|share| Key::from(names.accepted(share.partition))));
-        (keys, args)
+        let taking = if self.inner.is_cluster { partition } else { self.inner.turns.next(self.partitions()) };
+        keys.push(names.accepted(taking).into());
+        Ok((keys, args))
     }
 
     /// Makes a channel known to Redis, starting from what its issuer has already paid on it. Changes nothing if it is
@@ -198,7 +173,8 @@ impl Store {
         let id = terms.id();
         let partition = self.partition_of(&id);
         let keys = self.keys();
-        let keys = [keys.seq(partition), keys.state(&id), keys.channel(&id), keys.due(partition)];
+        let counter = self.counter_of(partition);
+        let keys = [keys.seq(counter), keys.state(&id), keys.channel(&id), keys.due(partition)];
         let json = serde_json::to_string(terms.terms())
             .map_err(|error| StoreError::corrupt("terms", error.to_string()))?;
         let (amount, proof) = match settled {
@@ -206,7 +182,7 @@ impl Store {
             None => (Amount::ZERO, Vec::new()),
         };
         let args: Vec<Value> = vec![
-            self.inner.seen.seq(partition).to_string().into(),
+            self.inner.seen.seq(counter).to_string().into(),
             id.to_string().into(),
             terms.terms().capacity.to_lua().into(),
             amount.to_lua().into(),
@@ -218,7 +194,7 @@ impl Store {
             self.run_confirmed(&REGISTER_CHANNEL, partition, keys.map(Key::from).into(), args).await?;
         let mut words = answer.into_array().into_iter().map(|word| word.into_string().unwrap_or_default());
         match words.next().as_deref() {
-            Some("lost") => Err(self.lost_seq(partition, words.next())),
+            Some("lost") => Err(self.lost_seq(counter, words.next())),
             Some("behind") => Err(self.report_lost(format!(
                 "channel {id} holds {} and the issuer has paid {amount} already",
                 words.next().unwrap_or_default()
@@ -274,35 +250,15 @@ const _: () = assert!(HEAD_LEN == 1 + AMOUNT_LEN + AMOUNT_LEN);
 mod tests {
     use super::*;
 
-    const PARTITIONS: u16 = 16;
-
-    fn first(turns: &Turns, partitions: &[u16]) -> u16 {
-        let share = |partition: &u16| Share { partition: *partition, places: vec![usize::from(*partition)] };
-        let mut shares: Vec<Share> = partitions.iter().map(share).collect();
-        turns.order(&mut shares, PARTITIONS);
-        let mut ordered: Vec<u16> = shares.iter().map(|share| share.partition).collect();
-        let first = ordered[0];
-        ordered.sort_unstable();
-        assert_eq!(ordered, partitions, "none is lost");
-        first
-    }
-
     #[test]
     fn each_partition_gets_the_entries_of_as_many_calls() {
-        let (turns, all) = (Turns::default(), Vec::from_iter(0..PARTITIONS));
-        let mut calls = [0u64; 16];
-        for _ in 0..2 * CALLS_PER_TURN * u64::from(PARTITIONS) {
-            calls[usize::from(first(&turns, &all))] += 1;
+        const PARTITIONS: u16 = 16;
+        let (turns, mut calls) = (Turns::default(), [0u64; 16]);
+        for call in 0..2 * CALLS_PER_TURN * u64::from(PARTITIONS) {
+            let next = turns.next(PARTITIONS);
+            assert_eq!(u64::from(next), call / CALLS_PER_TURN % 16, "some of one after the other");
+            calls[usize::from(next)] += 1;
         }
         assert_eq!(calls, [2 * CALLS_PER_TURN; 16]);
-    }
-
-    #[test]
-    fn a_call_without_the_partition_whose_turn_it_is_takes_the_next_it_has() {
-        let turns = Turns(AtomicU64::new(5 * CALLS_PER_TURN));
-        assert_eq!(first(&turns, &[2, 5, 9]), 5);
-        assert_eq!(first(&turns, &[2, 9, 15]), 9);
-        assert_eq!(first(&turns, &[2, 3, 4]), 2);
-        assert_eq!(first(&turns, &[3]), 3, "its own");
     }
 }

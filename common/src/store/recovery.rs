@@ -106,7 +106,8 @@ impl Store {
         // Before the first partition: whoever finds one open knows that it is one of after the recovery.
         let _: i64 =
             client.hset(&meta, ("recovered_at_us", recovery.to_string())).await.map_err(after_send)?;
-        for partition in 0..self.partitions() {
+        // The first one last: where one server has all partitions its seq is that of every call.
+        for partition in (0..self.partitions()).rev() {
             let keys = vec![self.keys().seq(partition), self.keys().fence(partition)];
             let args: Vec<Value> = vec![recovery.to_string().into(), format!("{token:020}").into()];
             REOPEN.run(self.client(partition)?, keys, args).await.map_err(after_send)?;

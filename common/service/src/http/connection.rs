@@ -17,11 +17,12 @@ use futures::future::BoxFuture;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::progress::{Progress, Watched};
-use super::{Front, HttpConfig, Incoming, Slot, answer};
+use super::{Front, HttpConfig, Incoming, answer};
 
 /// Largest head of a request, in bytes, and most that a connection's buffers grow to: hyper would take 400 KiB, which ten
 /// thousand unfinished heads make 4 GiB.
@@ -57,12 +58,12 @@ impl<F> Rules<F> {
     }
 }
 
-/// Serves one connection to its end; on shutdown, to the end of the request in flight. It has its `slot` for as long.
+/// Serves one connection to its end; on shutdown, to the end of the request in flight. It has its place for as long.
 pub(super) async fn converse<F: Front>(
     stream: TcpStream,
     peer: SocketAddr,
     rules: Arc<Rules<F>>,
-    _slot: Slot,
+    _place: OwnedSemaphorePermit,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");

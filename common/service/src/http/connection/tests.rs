@@ -339,7 +339,6 @@ async fn the_task_of_a_parked_connection_is_small() {
     let rules = Arc::new(Rules::new(echo(), &hasty(), far, Arc::new(Progress::is_idle)));
     let slots = Arc::new(tokio::sync::Semaphore::new(1));
     let permit = slots.acquire_owned().await.expect("never closed");
-    let slot = Slot { _permit: permit, _tracked: tokio_util::task::TaskTracker::new().token() };
-    let size = std::mem::size_of_val(&converse(stream, peer, rules, slot));
+    let size = std::mem::size_of_val(&converse(stream, peer, rules, permit));
     assert!(size <= 768, "{size} bytes");
 }
