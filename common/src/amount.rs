@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Write as _;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -55,6 +56,14 @@ impl Amount {
     /// (Lua numbers are doubles: they cannot tell 2^53 from 2^53 + 1.)
     pub fn to_lua(self) -> String {
         format!("{:020}", self.0)
+    }
+
+    /// [`Amount::to_lua`], in no memory of its own.
+    pub(crate) fn lua_digits(self) -> [u8; 20] {
+        let mut digits = [0; 20];
+        // Every amount has as many.
+        let _ = write!(digits.as_mut_slice(), "{:020}", self.0);
+        digits
     }
 
     /// Reads the 20-digit form back.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::BytesMut;
 use fred::types::{Key, Value};
 
 use super::keys::Keys;
@@ -19,6 +20,9 @@ const AMOUNT_LEN: usize = 20;
 
 /// Bytes of an `ed25519` proof, the most common one: what to reserve.
 const PROOF_LEN: usize = 72;
+
+/// Bytes to reserve for the name of a state, with a prefix of ordinary length, and for a record.
+const CUT_LEN: usize = 80 + AMOUNT_LEN + PROOF_LEN;
 
 /// What the accept script said of one voucher.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,16 +144,21 @@ impl Store {
         keys.push(names.seq(counter).into());
         args.push(Keys::BEFORE_ID.into());
         args.push(self.inner.seen.seq(counter).to_string().into());
+        // Cut from one piece of memory: there are hundreds of thousands of them a second.
+        let mut memory = BytesMut::with_capacity(vouchers.len().saturating_mul(CUT_LEN));
+        let mut proof = Vec::with_capacity(PROOF_LEN);
         for voucher in vouchers {
             if self.partition_of(voucher.channel_id()).checked_rem(self.lanes()) != lane {
                 // It may belong to another server, and calls on other connections would overtake it.
                 return Err(StoreError::corrupt("accept.lua", "a voucher of another lane"));
             }
-            keys.push(names.state(voucher.channel_id()).into());
-            let mut record = Vec::with_capacity(AMOUNT_LEN.saturating_add(PROOF_LEN));
-            record.extend(voucher.cumulative_amount().to_lua().as_bytes());
-            voucher.proof().write_to(&mut record);
-            args.push(Value::Bytes(record.into()));
+            names.write_state(voucher.channel_id(), &mut memory);
+            keys.push(memory.split().freeze().into());
+            proof.clear();
+            voucher.proof().write_to(&mut proof);
+            memory.extend_from_slice(&voucher.cumulative_amount().lua_digits());
+            memory.extend_from_slice(&proof);
+            args.push(Value::Bytes(memory.split().freeze()));
         }
         let taking = if self.inner.is_cluster { partition } else { self.inner.turns.next(self.partitions()) };
         keys.push(names.accepted(taking).into());

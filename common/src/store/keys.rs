@@ -1,5 +1,7 @@
 //! Every key name. All keys of a partition share one hash tag, so that every script touches one slot of a cluster.
 
+use std::fmt;
+
 use crate::ids::ChannelId;
 
 /// Builds key names for one prefix and partition count.
@@ -34,8 +36,16 @@ impl Keys {
 
     /// String: the hot state of a channel (see [`super::state::HotState`]).
     pub fn state(&self, id: &ChannelId) -> String {
+        let mut name = String::new();
+        self.write_state(id, &mut name);
+        name
+    }
+
+    /// [`Keys::state`], behind what is there.
+    pub(super) fn write_state(&self, id: &ChannelId, names: &mut impl fmt::Write) {
         let partition = id.partition(self.partitions);
-        format!("{{{}:{partition:02}{}{}", self.prefix, Self::BEFORE_ID, &*id.text())
+        // Memory takes whatever it is given.
+        let _ = write!(names, "{{{}:{partition:02}{}{}", self.prefix, Self::BEFORE_ID, &*id.text());
     }
 
     /// Hash: terms, times, closing data and receipt of a channel.
