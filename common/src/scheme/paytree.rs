@@ -158,10 +158,14 @@ struct Subtree {
 impl Subtree {
     /// True if the path of leaf `index` of the whole tree leads to the top.
     fn holds(&self, index: u32, secret: &Hash, siblings: &[Hash]) -> bool {
+        let leaf = Nodes::hash(secret.as_bytes());
+        if self.height == 0 {
+            // The top is the leaf: so it is for every other payment of a sequence.
+            return leaf == self.top.0;
+        }
         let Some(leaves) = 1usize.checked_shl(self.height) else { return false };
         let index = level(index) & leaves.saturating_sub(1);
         let path = siblings.iter().take(level(self.height)).map(|sibling| sibling.0).collect();
-        let leaf = Nodes::hash(secret.as_bytes());
         MerkleProof::<Nodes>::new(path).verify(self.top.0, &[index], &[leaf], leaves)
     }
 }
