@@ -1,4 +1,4 @@
--- After fence.lua. Puts into the books what the leader learned from entries, acknowledges them, and trims the stream
+-- After fence.lua and books.lua. Puts into the books what the leader learned from entries, acknowledges them, and trims the stream
 -- up to the oldest entry that is not acknowledged, never past it. All or nothing: a crash repeats it harmlessly.
 --
 -- The channels may be of several partitions where one server has them all: an entry names channels of any (see
@@ -7,12 +7,14 @@
 -- KEYS[2] accepted   KEYS[3] dead
 -- KEYS[4…n+3]        fence of each partition whose channels are named below
 -- KEYS[n+4…2n+3]     due of each
--- KEYS[2n+4…]        channel hash of each channel, those of one partition together, in this order
+-- KEYS[2n+4…3n+3]    books of each
+-- KEYS[3n+4…]        channel hash of each channel, those of one partition together, in this order
 --
 -- ARGV[2] group
 -- ARGV[3] n, the number of partitions, then for each: number of its channels, then for each of these: channel id, time
---         of its first unsettled payment ('' if none is new), time of its last one ('' likewise), when it is due; all in
---         ms since 1970. Entries come from several streams in any order: the earliest first and the latest last count.
+--         of its first unsettled payment ('' if none is new), time of its last one ('' likewise), when it is due, all in
+--         ms since 1970, and the highest amount (20 digits) of these payments. Entries come from several streams in any
+--         order: the earliest first, the latest last and the highest amount count.
 -- then    number of entries to acknowledge, then their ids
 -- then    number of these that are given up on, then for each: id, reason
 --
@@ -24,14 +26,21 @@ local function take()
   return ARGV[at - 1]
 end
 
+-- Returns what is new to the books (see between).
 local function note(hash, due)
-  local id, first_at, last_at, due_at = take(), take(), take(), take()
-  local marks = redis.call('HMGET', hash, 'closing_at', 'close_requested_at', 'first_at', 'last_at')
+  local id, first_at, last_at, due_at, amount = take(), take(), take(), take(), take()
+  local marks = redis.call('HMGET', hash, 'closing_at', 'close_requested_at', 'first_at', 'last_at', 'booked')
+  local high, low = 0, 0
   if first_at ~= '' then
     local first_before, last_before = tonumber(marks[3] or first_at), tonumber(marks[4] or last_at)
     first_at = first_before < tonumber(first_at) and marks[3] or first_at
     last_at = last_before > tonumber(last_at) and marks[4] or last_at
-    redis.call('HSET', hash, 'first_at', first_at, 'last_at', last_at)
+    local booked = marks[5] or redis.call('HMGET', hash, 'settled_before')[1] or string.rep('0', 20)
+    if amount > booked then
+      high, low = between(booked, amount)
+      booked = amount
+    end
+    redis.call('HSET', hash, 'first_at', first_at, 'last_at', last_at, 'booked', booked)
   end
   -- A channel that is closing or closed keeps its own time; one that was asked to close may only come earlier.
   if not marks[1] then
@@ -41,6 +50,7 @@ local function note(hash, due)
       redis.call('ZADD', due, due_at, id)
     end
   end
+  return high, low
 end
 
 local n = tonumber(take())
@@ -54,12 +64,16 @@ for q = 1, n do
   end
 end
 
-local hash = 2 * n + 3
+local hash = 3 * n + 3
 for q = 1, n do
+  local high, low = 0, 0
   for _ = 1, tonumber(take()) do
     hash = hash + 1
-    note(KEYS[hash], KEYS[n + 3 + q])
+    local new_high, new_low = note(KEYS[hash], KEYS[n + 3 + q])
+    high, low = high + new_high, low + new_low
   end
+  add(KEYS[2 * n + 3 + q], 'accepted', high, low)
+  add(KEYS[2 * n + 3 + q], 'unsettled', high, low)
 end
 
 local acks = {}

@@ -118,7 +118,7 @@ impl Acceptor {
         tickets: Vec<Ticket>,
         bodies: &[&[u8]],
     ) -> Vec<Result<PaymentAnswer, Refusal>> {
-        self.accept_all(tickets, bodies.iter().map(|body| decode(body)).collect()).await
+        self.accept_all(tickets, self.decode_all(bodies)).await
     }
 
     /// As [`Acceptor::accept_batch`], of payments that were read already.
@@ -153,7 +153,7 @@ impl Acceptor {
     ) -> (Vec<Slot>, Vec<Option<(ChannelId, Amount)>>) {
         let with_terms = |payment: Result<Payment, Refusal>| async move {
             let payment = payment?;
-            let channel = self.terms(&payment.channel_id).await?;
+            let channel = self.terms(&payment.channel_id, Instant::now()).await?;
             Ok((payment, channel))
         };
         // Looked up several at once, and taken up in the order given.
@@ -219,17 +219,35 @@ impl Acceptor {
     }
 
     async fn read(&self, body: &[u8]) -> Result<Proven, Refusal> {
-        let payment = decode(body)?;
-        let channel = self.terms(&payment.channel_id).await?;
+        let (payment, decoded_at) = self.decode(body, Instant::now());
+        let payment = payment?;
+        let channel = self.terms(&payment.channel_id, decoded_at).await?;
         self.check(payment, channel).await
     }
 
-    /// The terms of a channel, while payments are taken at all.
-    pub(crate) async fn terms(&self, id: &ChannelId) -> Result<Arc<Channel>, Refusal> {
+    /// Reads a payment, begun at `started`. Also says when it was done: what follows begins then.
+    pub(crate) fn decode(&self, body: &[u8], started: Instant) -> (Result<Payment, Refusal>, Instant) {
+        let payment = payment_from_json(body).map_err(Refusal::Malformed);
+        let done_at = Instant::now();
+        self.metrics.parse_took(done_at.duration_since(started));
+        (payment, done_at)
+    }
+
+    fn decode_all(&self, bodies: &[&[u8]]) -> Vec<Result<Payment, Refusal>> {
+        let mut started = Instant::now();
+        let decode = |body: &&[u8]| {
+            let (payment, done_at) = self.decode(body, started);
+            started = done_at;
+            payment
+        };
+        bodies.iter().map(decode).collect()
+    }
+
+    /// The terms of a channel, while payments are taken at all. They are waited for since `started`.
+    pub(crate) async fn terms(&self, id: &ChannelId, started: Instant) -> Result<Arc<Channel>, Refusal> {
         if !self.health.is_accepting() {
             return Err(Refusal::NotReady);
         }
-        let started = Instant::now();
         let channel = self.channels.get(id).await;
         self.metrics.terms_took(started.elapsed());
         if let Err(LookupError::Store(error)) = &channel {
@@ -277,10 +295,6 @@ pub(crate) fn refuse(tickets: impl IntoIterator<Item = Ticket>, refusal: Refusal
         ticket.end(Ending::Refused(refusal.code()));
     }
     refusal
-}
-
-pub(crate) fn decode(body: &[u8]) -> Result<Payment, Refusal> {
-    payment_from_json(body).map_err(Refusal::Malformed)
 }
 
 fn name_of(voucher: &VerifiedVoucher) -> (ChannelId, Amount) {

@@ -63,6 +63,7 @@ impl Fixture {
             channel_id: channel.id(),
             paid_at_ms: Some(paid_at_ms),
             due_at_ms: 9_000,
+            amount: Amount::new(1),
         };
         self.channels.iter().map(update).collect()
     }
