@@ -58,6 +58,7 @@ async fn pester(rig: &Rig, url: &str) {
 async fn refused(rig: &Rig, channel: &Channel) {
     let unknown = rig.payer().await.channel(rig.payee()).unopened();
     let stranger = common::ids::PublicKey::of(&ed25519_dalek::SigningKey::from_bytes(&[7; 32]));
+    rig.issuer.client().register(&stranger).await.expect("the issuer registers any key");
     let foreign = rig.payer().await.channel(stranger).open().await;
     let forged = PaymentRequest { channel_id: channel.id(), ..foreign.voucher(3) };
     for (channel, voucher) in [
