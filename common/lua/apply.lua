@@ -20,6 +20,7 @@
 --
 -- Returns {'ok'}.
 
+local KEYS, ARGV, call, tonumber = KEYS, ARGV, redis.call, tonumber
 local at = 3
 local function take()
   at = at + 1
@@ -28,26 +29,37 @@ end
 
 -- Returns what is new to the books (see between).
 local function note(hash, due)
-  local id, first_at, last_at, due_at, amount = take(), take(), take(), take(), take()
-  local marks = redis.call('HMGET', hash, 'closing_at', 'close_requested_at', 'first_at', 'last_at', 'booked')
+  local id, first_at, last_at, due_at, amount = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  at = at + 5
+  local marks = call('HMGET', hash, 'closing_at', 'close_requested_at', 'first_at', 'last_at', 'booked')
   local high, low = 0, 0
   if first_at ~= '' then
-    local first_before, last_before = tonumber(marks[3] or first_at), tonumber(marks[4] or last_at)
-    first_at = first_before < tonumber(first_at) and marks[3] or first_at
-    last_at = last_before > tonumber(last_at) and marks[4] or last_at
-    local booked = marks[5] or redis.call('HMGET', hash, 'settled_before')[1] or string.rep('0', 20)
+    local first_before, last_before, booked = marks[3], marks[4], marks[5]
+    booked = booked or call('HMGET', hash, 'settled_before')[1] or NOTHING
     if amount > booked then
-      high, low = between(booked, amount)
+      -- Below 10^12 Lua's numbers are exact, also the sum of a call's channels; above, in two parts.
+      if amount < '00000001' then
+        low = amount - booked
+      else
+        high, low = between(booked, amount)
+      end
       booked = amount
     end
-    redis.call('HSET', hash, 'first_at', first_at, 'last_at', last_at, 'booked', booked)
+    if last_before and tonumber(last_before) > tonumber(last_at) then
+      last_at = last_before
+    end
+    if first_before and tonumber(first_before) <= tonumber(first_at) then
+      call('HSET', hash, 'last_at', last_at, 'booked', booked)
+    else
+      call('HSET', hash, 'first_at', first_at, 'last_at', last_at, 'booked', booked)
+    end
   end
   -- A channel that is closing or closed keeps its own time; one that was asked to close may only come earlier.
   if not marks[1] then
     if marks[2] then
-      redis.call('ZADD', due, 'LT', due_at, id)
+      call('ZADD', due, 'LT', due_at, id)
     else
-      redis.call('ZADD', due, due_at, id)
+      call('ZADD', due, due_at, id)
     end
   end
   return high, low
@@ -55,12 +67,12 @@ end
 
 local n = tonumber(take())
 for q = 1, n do
-  local there = redis.call('GET', KEYS[3 + q])
+  local there = call('GET', KEYS[3 + q])
   if there and there > ARGV[1] then
     return {'fenced', there}
   end
   if there ~= ARGV[1] then
-    redis.call('SET', KEYS[3 + q], ARGV[1])
+    call('SET', KEYS[3 + q], ARGV[1])
   end
 end
 
@@ -82,20 +94,20 @@ for _ = 1, tonumber(take()) do
 end
 for _ = 1, tonumber(take()) do
   local id, reason = take(), take()
-  local found = redis.call('XRANGE', KEYS[2], id, id)
+  local found = call('XRANGE', KEYS[2], id, id)
   if #found > 0 then
-    redis.call('XADD', KEYS[3], '*', 'kind', 'entry', 'id', id, 'reason', reason, unpack(found[1][2]))
+    call('XADD', KEYS[3], '*', 'kind', 'entry', 'id', id, 'reason', reason, unpack(found[1][2]))
   end
 end
 
 if #acks > 0 then
-  redis.call('XACK', KEYS[2], ARGV[2], unpack(acks))
-  local pending = redis.call('XPENDING', KEYS[2], ARGV[2])
+  call('XACK', KEYS[2], ARGV[2], unpack(acks))
+  local pending = call('XPENDING', KEYS[2], ARGV[2])
   local keep_from
   if pending[1] > 0 then
     keep_from = pending[2]
   else
-    for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do
+    for _, group in ipairs(call('XINFO', 'GROUPS', KEYS[2])) do
       if group[2] == ARGV[2] then
         for i = 1, #group, 2 do
           if group[i] == 'last-delivered-id' then
@@ -108,6 +120,6 @@ if #acks > 0 then
     local ms, n = string.match(keep_from, '^(%d+)-(%d+)$')
     keep_from = ms .. '-' .. string.format('%.0f', tonumber(n) + 1)
   end
-  redis.call('XTRIM', KEYS[2], 'MINID', keep_from)
+  call('XTRIM', KEYS[2], 'MINID', keep_from)
 end
 return {'ok'}

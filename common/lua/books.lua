@@ -8,6 +8,8 @@
 --
 -- KEYS[1…], ARGV[1…] and Returns: those of the script that follows.
 
+local NOTHING = string.rep('0', 20)
+
 -- What lies between two amounts of 20 digits, in ten thousand millions and rest; nothing if the second is no higher.
 local function between(before, after)
   if after <= before then
@@ -39,14 +41,14 @@ end
 -- Enters what was accepted on a channel up to `amount` and is not in the books yet.
 local function enter(books, hash, amount)
   local marks = redis.call('HMGET', hash, 'booked', 'settled_before')
-  local booked = marks[1] or marks[2] or string.rep('0', 20)
+  local booked = marks[1] or marks[2] or NOTHING
   if amount > booked then
     local high, low = between(booked, amount)
     redis.call('HSET', hash, 'booked', amount)
     add(books, 'accepted', high, low)
     add(books, 'unsettled', high, low)
   end
-  return marks[2] or string.rep('0', 20)
+  return marks[2] or NOTHING
 end
 
 -- A close ended for `amount`: what was accepted on the channel goes over to `name`.
