@@ -30,7 +30,7 @@ impl Acceptor {
             }
         }
         match self.terms(id, Instant::now()).await {
-            Ok(channel) => Ok(not_yet_stored(&channel)),
+            Ok((channel, _)) => Ok(not_yet_stored(&channel)),
             Err(Refusal::Lookup(LookupError::NotPayable(NotPayable::Ended(channel)))) => Ok(ended(&channel)),
             Err(refusal) => Err(refusal),
         }
@@ -45,7 +45,7 @@ impl Acceptor {
         id: &ChannelId,
         request: &CloseRequest,
     ) -> Result<CloseAnswer, Refusal> {
-        let channel = self.terms(id, Instant::now()).await?;
+        let (channel, _) = self.terms(id, Instant::now()).await?;
         let terms = channel.terms.terms();
         let key = match request.requested_by {
             Party::Payer => &terms.payer,

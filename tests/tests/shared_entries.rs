@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::amount::Amount;
 use common::config::RedisConfig;
 use common::store::accept::Verdict;
 use common::store::lease::{Acquired, Lease};

@@ -96,7 +96,7 @@ impl Line {
         let channel_id = payment.channel_id;
         let on_detour = !self.detours.is_empty() && self.detours.contains_key(&channel_id);
         if !on_detour && let Some(channel) = acceptor.channels.get_known(&channel_id).await {
-            return match acceptor.check(payment, channel).await {
+            return match acceptor.check(payment, channel, Instant::now()).await {
                 Ok(proven) => submit(acceptor, proven, ticket),
                 Err(refusal) => Place::Answered(Err(refuse([ticket], refusal))),
             };
