@@ -158,6 +158,7 @@ pub async fn check(urls: &[String], store: &Store, violations: &mut Vec<Violatio
     for url in urls {
         let before = check_books(store, &mut wrong).await?;
         let deadline = Instant::now() + SHOWN_WITHIN;
+        let of_others = found.identities.len();
         let (scrape, after) = loop {
             let scrape = scrape(&client, url).await?;
             let shown = identities(url, &scrape);
@@ -168,7 +169,7 @@ pub async fn check(urls: &[String], store: &Store, violations: &mut Vec<Violatio
             if broken || !late || Instant::now() >= deadline {
                 break (scrape, books(store).await?);
             }
-            found.identities.clear();
+            found.identities.truncate(of_others);
             tokio::time::sleep(SCRAPE_AGAIN_AFTER).await;
         };
         if scrape.get(LEADER) == Some(1) {
