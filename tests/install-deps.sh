@@ -1,15 +1,18 @@
 #!/bin/sh
-# Installs what Millrace needs beside Rust: a Redis server, and a C compiler for the embedded SQL database.
-# Does nothing where both are there. Called by `make`.
+# Installs what Millrace needs beside Rust: a Redis server, a C compiler for the embedded SQL database, and Prometheus,
+# which tests of the metrics and alerts run. Does nothing where all are there. Called by `make`.
 set -eu
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
 has_redis() { [ -n "${REDIS_SERVER_BIN:-}" ] || has redis-server || has valkey-server; }
 
+has_prometheus() { has prometheus && has promtool; }
+
 missing=""
 has_redis || missing="$missing redis-server"
 has cc || has gcc || has clang || missing="$missing c-compiler"
+has_prometheus || missing="$missing prometheus"
 if ! has cargo; then
     echo "cargo is missing: install Rust first (see the Rust project's own pages), then run make again" >&2
     exit 1
@@ -35,11 +38,14 @@ if has apt-get; then
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages
 elif has brew; then
     case "$missing" in *redis-server*) brew install redis ;; esac
+    case "$missing" in *prometheus*) brew install prometheus ;; esac
     case "$missing" in *c-compiler*) xcode-select --install ;; esac
 else
     echo "missing:$missing" >&2
-    echo "install Redis 6.2 or newer (or Valkey) and a C compiler with this system's package manager;" >&2
+    echo "install Redis 6.2 or newer (or Valkey), a C compiler and Prometheus (with promtool) with this system's" >&2
+    echo "package manager;" >&2
     echo "a server that is not in PATH can be named in REDIS_SERVER_BIN" >&2
     exit 1
 fi
+has_prometheus || { echo "still no prometheus and promtool in PATH" >&2; exit 1; }
 has_redis || { echo "still no redis-server in PATH; name one in REDIS_SERVER_BIN" >&2; exit 1; }

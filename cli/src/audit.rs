@@ -1,11 +1,13 @@
 //! Whether money went astray: what relayers acknowledged, what Redis recorded and what the issuer paid, against each
 //! other, channel by channel and in whole.
 //!
-//! [`audit`] is pure; [`gather`] collects what it looks at; [`journal`] holds the journal against it.
+//! [`audit`] is pure; [`gather`] collects what it looks at; [`journal`] holds the journal against it, [`metrics`] what
+//! the services say of themselves.
 
 mod channel;
 pub mod gather;
 pub mod journal;
+pub mod metrics;
 
 use common::amount::Amount;
 use common::batch::Flaw;
@@ -115,6 +117,10 @@ pub enum Kind {
     BooksUnbalanced,
     /// The journal is damaged, or its last payment of a channel is not the one that Redis holds.
     JournalDiffers,
+    /// What must be equal to the sum of its parts, in a scrape or in the books in Redis, is not.
+    IdentityBroken,
+    /// What a leader shows is not what Redis holds, or its books are not what the channels come to.
+    MetricsDiffer,
 }
 
 /// One thing that is wrong.
@@ -155,6 +161,9 @@ pub struct Report {
     pub drift: u128,
     /// Channels with a voucher that was sent and never answered, above all that was acknowledged.
     pub unresolved: u64,
+    /// What metrics say, where they were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<metrics::Found>,
     /// Everything that is wrong.
     pub violations: Vec<Violation>,
 }

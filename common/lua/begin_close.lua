@@ -1,7 +1,7 @@
--- After fence.lua. Stops the channel and pins its latest voucher, in one step: no payment can come in between. The
--- state keeps amount and proof; from here on nothing but a receipt or a refusal of the issuer changes it.
+-- After fence.lua and books.lua. Stops the channel and pins its latest voucher, in one step: no payment can come in
+-- between. What of it no entry has brought to the books yet is entered. The state keeps amount and proof; from here on nothing but a receipt or a refusal of the issuer changes it.
 --
--- KEYS[2] state   KEYS[3] channel   KEYS[4] seq
+-- KEYS[2] state   KEYS[3] channel   KEYS[4] seq   KEYS[5] books
 -- ARGV[2] now, ms since 1970   ARGV[3] why
 --
 -- Returns {'fenced', seq} if the partition is halted (see halt.lua);
@@ -21,5 +21,6 @@ if status == 'O' then
   status = 'C'
   redis.call('SET', KEYS[2], 'C' .. string.sub(state, 2))
   redis.call('HSET', KEYS[3], 'closing_at', ARGV[2], 'closing_reason', ARGV[3])
+  enter(KEYS[5], KEYS[3], string.sub(state, 2, 21))
 end
 return {status, string.sub(state, 2, 21), string.sub(state, 42)}

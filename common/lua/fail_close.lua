@@ -1,6 +1,6 @@
--- After fence.lua. Gives up on a closing channel that the issuer refuses for good: kept, listed, never dropped.
+-- After fence.lua and books.lua. Gives up on a closing channel that the issuer refuses for good: kept, listed, never dropped.
 --
--- KEYS[2] state   KEYS[3] channel   KEYS[4] due   KEYS[5] dead   KEYS[6] settled
+-- KEYS[2] state   KEYS[3] channel   KEYS[4] due   KEYS[5] dead   KEYS[6] settled   KEYS[7] books
 -- ARGV[2] channel id   ARGV[3] now, ms since 1970   ARGV[4] the issuer's words
 -- ARGV[5] '1' if a journal is kept: then the stream of ended closes tells it of this one
 --
@@ -14,6 +14,7 @@ end
 redis.call('SET', KEYS[2], 'F' .. string.sub(state, 2))
 redis.call('HSET', KEYS[3], 'last_error', ARGV[4], 'failed_at', ARGV[3])
 redis.call('ZREM', KEYS[4], ARGV[2])
+close(KEYS[7], KEYS[3], string.sub(state, 2, 21), 'dead')
 redis.call('XADD', KEYS[5], '*', 'kind', 'close', 'id', ARGV[2], 'reason', ARGV[4], 'amount', string.sub(state, 2, 21))
 if ARGV[5] == '1' then
   redis.call('XADD', KEYS[6], '*', 'id', ARGV[2], 'amount', string.sub(state, 2, 21), 'reason', ARGV[4])

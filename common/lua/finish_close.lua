@@ -1,6 +1,6 @@
--- After fence.lua. Marks a closing channel as closed, with the issuer's receipt for exactly the pinned amount.
+-- After fence.lua and books.lua. Marks a closing channel as closed, with the issuer's receipt for exactly the pinned amount.
 --
--- KEYS[2] state   KEYS[3] channel   KEYS[4] due   KEYS[5] settled
+-- KEYS[2] state   KEYS[3] channel   KEYS[4] due   KEYS[5] settled   KEYS[6] books
 -- ARGV[2] channel id   ARGV[3] settled amount (20 digits)   ARGV[4] receipt, as JSON   ARGV[5] now, ms since 1970
 -- ARGV[6] '1' if a journal is kept: then the stream of ended closes tells it of this one
 --
@@ -22,6 +22,7 @@ redis.call('SET', KEYS[2], 'X' .. string.sub(state, 2))
 redis.call('HSET', KEYS[3], 'receipt', ARGV[4], 'closed_at', ARGV[5])
 redis.call('HDEL', KEYS[3], 'last_error')
 redis.call('ZREM', KEYS[4], ARGV[2])
+close(KEYS[6], KEYS[3], amount, 'settled')
 if ARGV[6] == '1' then
   redis.call('XADD', KEYS[5], '*', 'id', ARGV[2], 'amount', amount, 'receipt', ARGV[4])
 end

@@ -22,6 +22,6 @@ if state then
   return {amount < ARGV[4] and 'behind' or 'known', amount}
 end
 redis.call('SET', KEYS[2], 'O' .. ARGV[4] .. ARGV[3] .. ARGV[5])
-redis.call('HSET', KEYS[3], 'terms', ARGV[6], 'settled_before', ARGV[4])
+redis.call('HSET', KEYS[3], 'terms', ARGV[6], 'settled_before', ARGV[4], 'booked', ARGV[4])
 redis.call('ZADD', KEYS[4], ARGV[7], ARGV[2])
 return {'registered'}

@@ -8,11 +8,12 @@
 //! * [`loss`]: how a process notices that Redis went back, and stops everyone. [`recovery`]: how they go on.
 //!   `replicas`: writes that replicas have confirmed.
 //! * [`accept`]: what a relayer writes. [`settle`]: what the settler writes, each call under its lease.
-//!   [`journaled`]: what the journal takes over.
+//!   [`journaled`]: what the journal takes over. [`books`]: what came of all that was accepted, in sums.
 //! * [`lease`]: leadership and fencing tokens. [`stream`]: entries of accepted payments.
 //! * [`read`]: channels, due times, dead letters and the like, for whoever wants to look. [`diagnose`]: the server itself.
 
 pub mod accept;
+pub mod books;
 pub mod connect;
 pub mod diagnose;
 pub mod journaled;

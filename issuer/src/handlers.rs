@@ -163,3 +163,32 @@ fn operation(method: &Method, path: &str) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::OPERATIONS;
+
+    #[test]
+    fn whatever_is_asked_for_is_one_of_the_operations() {
+        let routes =
+            ["/v1/issuer", "/v1/accounts", "/v1/accounts/{key}", "/v1/channels", "/v1/channels/{id}"];
+        let more = [
+            "/v1/channels/{id}/refund",
+            "/v1/channels/{id}/settlements",
+            "/v1/settlements",
+            "/v1/books",
+            "/x",
+        ];
+        let mut named: Vec<&str> = routes
+            .iter()
+            .chain(&more)
+            .flat_map(|path| [Method::GET, Method::POST, Method::PUT].map(|method| operation(&method, path)))
+            .collect();
+        named.sort_unstable();
+        named.dedup();
+        let mut all = OPERATIONS;
+        all.sort_unstable();
+        assert_eq!(named, all);
+    }
+}

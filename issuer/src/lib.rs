@@ -64,6 +64,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
     let listeners = Listeners::bind(config.listen, config.admin_listen).await?;
     let readiness = Readiness::new("starting");
     let registry = prometheus::Registry::new();
+    service::admin::show_readiness(&registry, &readiness).context("metrics")?;
     let metrics = Metrics::new(&registry).context("metrics")?;
     let admin = service::admin::router(readiness.clone(), registry);
     let router = router::router(App { ledger, metrics });

@@ -1,4 +1,5 @@
-//! What `/metrics` counts: operations by outcome, and how long they took. Labels come from fixed sets.
+//! What `/metrics` counts: operations by outcome, and how long they took. Labels come from fixed sets; what went well is
+//! there from the start, at zero, and each error's code from its first time on.
 
 use std::time::Duration;
 
@@ -6,6 +7,21 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
 /// From a read out of memory to a write behind a full queue, in seconds.
 const BUCKETS_S: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// Every operation, as [`crate::handlers`] names them.
+pub(crate) const OPERATIONS: [&str; 11] = [
+    "info",
+    "register",
+    "account",
+    "open",
+    "channels",
+    "channel",
+    "refund",
+    "settle",
+    "settle_all",
+    "books",
+    "other",
+];
 
 /// The issuer's metrics.
 #[derive(Clone, Debug)]
@@ -34,6 +50,10 @@ impl Metrics {
         )?;
         registry.register(Box::new(operations.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
+        for operation in OPERATIONS {
+            operations.with_label_values(&[operation, "ok"]);
+            seconds.with_label_values(&[operation]);
+        }
         Ok(Self { operations, seconds })
     }
 

@@ -118,7 +118,7 @@ impl Acceptor {
         tickets: Vec<Ticket>,
         bodies: &[&[u8]],
     ) -> Vec<Result<PaymentAnswer, Refusal>> {
-        self.accept_all(tickets, bodies.iter().map(|body| decode(body)).collect()).await
+        self.accept_all(tickets, self.decode_all(bodies)).await
     }
 
     /// As [`Acceptor::accept_batch`], of payments that were read already.
@@ -153,7 +153,7 @@ impl Acceptor {
     ) -> (Vec<Slot>, Vec<Option<(ChannelId, Amount)>>) {
         let with_terms = |payment: Result<Payment, Refusal>| async move {
             let payment = payment?;
-            let channel = self.terms(&payment.channel_id).await?;
+            let (channel, _) = self.terms(&payment.channel_id, Instant::now()).await?;
             Ok((payment, channel))
         };
         // Looked up several at once, and taken up in the order given.
@@ -162,7 +162,7 @@ impl Acceptor {
         let (mut slots, mut named) = (Vec::new(), Vec::new());
         while let Some((index, (found, ticket))) = looked_up.next().await {
             let proven = match found {
-                Ok((payment, channel)) => self.check(payment, channel).await,
+                Ok((payment, channel)) => self.check(payment, channel, Instant::now()).await,
                 Err(refusal) => Err(refusal),
             };
             named.push(proven.as_ref().ok().map(|proven| name_of(&proven.voucher)));
@@ -219,29 +219,58 @@ impl Acceptor {
     }
 
     async fn read(&self, body: &[u8]) -> Result<Proven, Refusal> {
-        let payment = decode(body)?;
-        let channel = self.terms(&payment.channel_id).await?;
-        self.check(payment, channel).await
+        let (payment, decoded_at) = self.decode(body, Instant::now());
+        let payment = payment?;
+        let (channel, found_at) = self.terms(&payment.channel_id, decoded_at).await?;
+        self.check(payment, channel, found_at).await
     }
 
-    /// The terms of a channel, while payments are taken at all.
-    pub(crate) async fn terms(&self, id: &ChannelId) -> Result<Arc<Channel>, Refusal> {
+    /// Reads a payment, begun at `started`. Also says when it was done: what follows begins then.
+    pub(crate) fn decode(&self, body: &[u8], started: Instant) -> (Result<Payment, Refusal>, Instant) {
+        let payment = payment_from_json(body).map_err(Refusal::Malformed);
+        let done_at = Instant::now();
+        self.metrics.parse_took(done_at.duration_since(started));
+        (payment, done_at)
+    }
+
+    fn decode_all(&self, bodies: &[&[u8]]) -> Vec<Result<Payment, Refusal>> {
+        let mut started = Instant::now();
+        let decode = |body: &&[u8]| {
+            let (payment, done_at) = self.decode(body, started);
+            started = done_at;
+            payment
+        };
+        bodies.iter().map(decode).collect()
+    }
+
+    /// The terms of a channel, while payments are taken at all. They are waited for since `started`. Also says when they
+    /// were there: a look at the clock costs as much as counting, so each ends one stage and begins the next.
+    pub(crate) async fn terms(
+        &self,
+        id: &ChannelId,
+        started: Instant,
+    ) -> Result<(Arc<Channel>, Instant), Refusal> {
         if !self.health.is_accepting() {
             return Err(Refusal::NotReady);
         }
-        let started = Instant::now();
         let channel = self.channels.get(id).await;
-        self.metrics.terms_took(started.elapsed());
+        let found_at = Instant::now();
+        self.metrics.terms_took(found_at.duration_since(started));
         if let Err(LookupError::Store(error)) = &channel {
             self.health.store_failed(error, "reading a channel");
         }
-        Ok(channel?)
+        Ok((channel?, found_at))
     }
 
-    /// Checks the proof, and what else must hold before Redis is asked.
-    pub(crate) async fn check(&self, payment: Payment, channel: Arc<Channel>) -> Result<Proven, Refusal> {
+    /// Checks the proof, begun at `started`, and what else must hold before Redis is asked.
+    pub(crate) async fn check(
+        &self,
+        payment: Payment,
+        channel: Arc<Channel>,
+        started: Instant,
+    ) -> Result<Proven, Refusal> {
         self.refuse_expired(&channel)?;
-        let voucher = self.prove(&channel, &payment).await?;
+        let voucher = self.prove(&channel, &payment, started).await?;
         self.limits.check_channel(voucher.channel_id()).await.map_err(Refusal::RateLimited)?;
         Ok(Proven { voucher, channel })
     }
@@ -277,10 +306,6 @@ pub(crate) fn refuse(tickets: impl IntoIterator<Item = Ticket>, refusal: Refusal
         ticket.end(Ending::Refused(refusal.code()));
     }
     refusal
-}
-
-pub(crate) fn decode(body: &[u8]) -> Result<Payment, Refusal> {
-    payment_from_json(body).map_err(Refusal::Malformed)
 }
 
 fn name_of(voucher: &VerifiedVoucher) -> (ChannelId, Amount) {

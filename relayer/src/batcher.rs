@@ -213,21 +213,26 @@ impl<R: Recorder> Worker<R> {
         let mut rest = Vec::with_capacity(gathered.len());
         for Waiting { job, reply, since } in gathered {
             vouchers.push(job.voucher);
-            rest.push((job.channel, job.ticket, reply, since));
+            let mut ticket = job.ticket;
+            ticket.sent();
+            rest.push((job.channel, ticket, reply, since));
         }
-        match self.recorder.accept(&vouchers).await {
+        let answer = self.recorder.accept(&vouchers).await;
+        // One look at the clock for all of the call.
+        let answered_at = Instant::now();
+        match answer {
             Ok(verdicts) => {
                 for ((voucher, verdict), (channel, ticket, reply, since)) in
                     vouchers.into_iter().zip(verdicts).zip(rest)
                 {
-                    self.metrics.store_took(since.elapsed());
+                    self.metrics.store_took(answered_at.duration_since(since));
                     self.answer(Job { voucher, channel, ticket }, verdict, reply);
                 }
             }
             Err(error) => {
                 self.health.store_failed(&error, "recording payments");
                 for (_, ticket, reply, since) in rest {
-                    self.metrics.store_took(since.elapsed());
+                    self.metrics.store_took(answered_at.duration_since(since));
                     conclude(ticket, Err(Refusal::Store(error.clone())), reply);
                 }
             }
@@ -251,6 +256,8 @@ impl<R: Recorder> Worker<R> {
                 conclude(job.ticket, Err(Refusal::Store(error)), reply);
             }
             None => {
+                let mut job = job;
+                job.ticket.came_back();
                 // Where the payer has left, the ticket ends here: nothing was recorded.
                 let _ = reply.send(Answer::Unregistered(Box::new(job)));
             }

@@ -85,7 +85,9 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
     let issuer = IssuerClient::new(&config.issuer)?;
     let listeners = Listeners::bind(config.listen, config.admin_listen).await?;
     let store = Store::connect(&config.redis)?;
+    Metrics::watch_connections(&registry, &store)?;
     let readiness = Readiness::new("starting: Redis was not looked at yet");
+    admin::show_readiness(&registry, &readiness)?;
     let health = Health::new(readiness.clone(), Arc::clone(&metrics));
 
     let watch = Watch {

@@ -1,14 +1,21 @@
-//! What a relayer counts. At rest, `received = accepted + duplicate + refused + abandoned`: see [`Ticket`].
+//! What a relayer counts. Every series is there from the start, at zero: what comes from outside adds none.
+//!
+//! How payments are counted in and out is in [`flow`]; see also [`Ticket`].
+
+mod flow;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::problem::Code;
-use common::store::StoreError;
-use common::wire::Outcome;
+use common::store::{Store, StoreError};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
+use service::metrics::{Family, Kind, register_read_at_scrape};
+
+pub(crate) use flow::Ending;
+use flow::Flow;
 
 /// Upper bounds of the latency buckets, in seconds.
 const LATENCY_BUCKETS_S: [f64; 15] =
@@ -16,29 +23,6 @@ const LATENCY_BUCKETS_S: [f64; 15] =
 
 /// Upper bounds of the buckets of vouchers in a call.
 const CALL_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
-
-/// How a payment ended, as it is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// Recorded, now or before.
-    Taken(Outcome),
-    /// Answered with this code.
-    Refused(Code),
-    /// The client left, or the request took too long, before the voucher was handed to the store: nothing recorded.
-    /// (Or the task that had it failed.)
-    Abandoned,
-}
-
-impl Ending {
-    fn label(self) -> &'static str {
-        match self {
-            Ending::Taken(Outcome::Accepted) => "accepted",
-            Ending::Taken(Outcome::Duplicate) => "duplicate",
-            Ending::Refused(code) => code.as_str(),
-            Ending::Abandoned => "abandoned",
-        }
-    }
-}
 
 /// What came of asking the issuer for a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +42,15 @@ pub(crate) enum Lookup {
 }
 
 impl Lookup {
+    const ALL: [Lookup; 6] = [
+        Lookup::Open,
+        Lookup::Ended,
+        Lookup::Unknown,
+        Lookup::Foreign,
+        Lookup::Unavailable,
+        Lookup::Overloaded,
+    ];
+
     fn label(self) -> &'static str {
         match self {
             Lookup::Open => "open",
@@ -70,14 +63,21 @@ impl Lookup {
     }
 }
 
+/// Kinds of failed calls, as [`kind_of`] names them.
+const STORE_ERRORS: [&str; 5] = ["unavailable", "outcome_unknown", "lost_data", "fenced", "corrupt"];
+
+const CONNECTIONS: &[Family] = &[Family {
+    name: "millrace_relayer_redis_connections_lost_total",
+    help: "Connections to Redis that were lost; each is made anew.",
+    kind: Kind::Counter,
+    label: None,
+}];
+
 /// Every number of a relayer. Those of the hot path are resolved once.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    received: IntCounter,
-    payments: IntCounterVec,
-    accepted: IntCounter,
-    duplicate: IntCounter,
-    in_flight: IntGauge,
+    flow: Arc<Flow>,
+    parse: Histogram,
     terms: Histogram,
     verify: Histogram,
     store: Histogram,
@@ -95,19 +95,14 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Creates every metric under `registry`.
     pub(crate) fn register(registry: &Registry) -> Result<Arc<Metrics>, prometheus::Error> {
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone())).map(|()| counter)
-        };
-        let counters = |name: &str, help: &str, label: &str| {
+        let counters = |name: &str, help: &str, label: &str, values: &[&str]| {
             let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(counters.clone())).map(|()| counters)
+            registry.register(Box::new(counters.clone()))?;
+            for value in values {
+                counters.with_label_values(&[value]);
+            }
+            Ok::<_, prometheus::Error>(counters)
         };
-        let payments = counters(
-            "millrace_relayer_payments_total",
-            "Payments by how they ended: accepted, duplicate, abandoned, or the code of the refusal.",
-            "outcome",
-        )?;
         let latency = HistogramVec::new(
             HistogramOpts::new("millrace_relayer_payment_seconds", "Time a payment spends in each stage.")
                 .buckets(LATENCY_BUCKETS_S.to_vec()),
@@ -119,8 +114,6 @@ impl Metrics {
                 .buckets(CALL_BUCKETS.to_vec()),
         )?;
         registry.register(Box::new(call_vouchers.clone()))?;
-        let in_flight = IntGauge::new("millrace_relayer_payments_in_flight", "Payments being handled.")?;
-        registry.register(Box::new(in_flight.clone()))?;
         let memory = IntGauge::new(
             "millrace_relayer_redis_memory_percent",
             "Percent of Redis' maxmemory that is used; 0 without one.",
@@ -131,16 +124,17 @@ impl Metrics {
             "1 while Redis is known to have lost what it had acknowledged.",
         )?;
         registry.register(Box::new(lost_data.clone()))?;
-        let cache =
-            counters("millrace_relayer_channel_cache_total", "Looks into the cache of terms.", "result")?;
+        let cache = counters(
+            "millrace_relayer_channel_cache_total",
+            "Looks into the cache of terms.",
+            "result",
+            &["hit", "miss"],
+        )?;
         Ok(Arc::new(Metrics {
-            received: counter("millrace_relayer_payments_received_total", "Payments that came in.")?,
-            accepted: payments.with_label_values(&["accepted"]),
-            duplicate: payments.with_label_values(&["duplicate"]),
-            payments,
-            in_flight,
+            flow: Flow::register(registry)?,
             memory,
             lost_data,
+            parse: latency.with_label_values(&["parse"]),
             terms: latency.with_label_values(&["terms"]),
             verify: latency.with_label_values(&["verify"]),
             store: latency.with_label_values(&["store"]),
@@ -152,13 +146,21 @@ impl Metrics {
                 "millrace_relayer_issuer_lookups_total",
                 "Channels asked of the issuer, by what came of it.",
                 "outcome",
+                &Lookup::ALL.map(Lookup::label),
             )?,
             store_errors: counters(
                 "millrace_relayer_store_errors_total",
                 "Calls to Redis that failed, by kind.",
                 "kind",
+                &STORE_ERRORS,
             )?,
         }))
+    }
+
+    /// Shows under `registry` what `store` counts itself.
+    pub(crate) fn watch_connections(registry: &Registry, store: &Store) -> Result<(), prometheus::Error> {
+        let store = store.clone();
+        register_read_at_scrape(registry, CONNECTIONS, move || vec![vec![("", store.disconnects().into())]])
     }
 
     /// Counts `count` payments in. `Err` with what it counted if more than `max` are in flight then.
@@ -174,23 +176,17 @@ impl Metrics {
     }
 
     fn ticket(self: &Arc<Self>) -> Ticket {
-        self.received.inc();
-        self.in_flight.inc();
+        self.flow.begin();
         Ticket { metrics: Arc::clone(self), ending: Ending::Abandoned }
     }
 
     /// Each payment is counted before it looks, so no more than `max` ever pass.
     fn exceeds(&self, max: usize) -> bool {
-        usize::try_from(self.in_flight.get()).unwrap_or(0) > max
+        usize::try_from(self.flow.in_flight()).unwrap_or(usize::MAX) > max
     }
 
-    fn end(&self, ending: Ending) {
-        match ending {
-            Ending::Taken(Outcome::Accepted) => self.accepted.inc(),
-            Ending::Taken(Outcome::Duplicate) => self.duplicate.inc(),
-            other => self.payments.with_label_values(&[other.label()]).inc(),
-        }
-        self.in_flight.dec();
+    pub(crate) fn parse_took(&self, time: Duration) {
+        self.parse.observe(time.as_secs_f64());
     }
 
     pub(crate) fn terms_took(&self, time: Duration) {
@@ -230,14 +226,17 @@ impl Metrics {
     }
 
     pub(crate) fn store_failed(&self, error: &StoreError) {
-        let kind = match error {
-            StoreError::Unavailable { .. } => "unavailable",
-            StoreError::OutcomeUnknown { .. } => "outcome_unknown",
-            StoreError::LostData { .. } => "lost_data",
-            StoreError::Fenced { .. } | StoreError::LeaseExpired => "fenced",
-            StoreError::Corrupt { .. } => "corrupt",
-        };
-        self.store_errors.with_label_values(&[kind]).inc();
+        self.store_errors.with_label_values(&[kind_of(error)]).inc();
+    }
+}
+
+fn kind_of(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Unavailable { .. } => "unavailable",
+        StoreError::OutcomeUnknown { .. } => "outcome_unknown",
+        StoreError::LostData { .. } => "lost_data",
+        StoreError::Fenced { .. } | StoreError::LeaseExpired => "fenced",
+        StoreError::Corrupt { .. } => "corrupt",
     }
 }
 
@@ -254,30 +253,71 @@ impl Ticket {
     pub(crate) fn end(mut self, ending: Ending) {
         self.ending = ending;
     }
+
+    /// Notes that the voucher is on its way to the store: from now on nobody knows the outcome of a payment that is
+    /// dropped.
+    pub(crate) fn sent(&mut self) {
+        self.ending = Ending::Refused(Code::OutcomeUnknown);
+    }
+
+    /// Notes that the store has answered and recorded nothing.
+    pub(crate) fn came_back(&mut self) {
+        self.ending = Ending::Abandoned;
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.metrics.end(self.ending);
+        self.metrics.flow.end(self.ending);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use common::wire::Outcome;
 
     #[test]
     fn every_payment_ends_exactly_once() {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).expect("new names");
-        let mut tickets = metrics.receive(4, 4).expect("room").into_iter();
-        let refused = metrics.receive_one(4).expect_err("no room");
+        let mut tickets = metrics.receive(6, 6).expect("room").into_iter();
+        let refused = metrics.receive_one(6).expect_err("no room");
         refused.end(Ending::Refused(Code::Overloaded));
-        tickets.next().expect("four").end(Ending::Taken(Outcome::Accepted));
-        tickets.next().expect("four").end(Ending::Taken(Outcome::Duplicate));
+        tickets.next().expect("six").end(Ending::Taken(Outcome::Accepted));
+        tickets.next().expect("six").end(Ending::Taken(Outcome::Duplicate));
+        tickets.next().expect("six").sent();
+        let mut unregistered = tickets.next().expect("six");
+        unregistered.sent();
+        unregistered.came_back();
+        drop(unregistered);
         drop(tickets);
-        let of = |label: &str| metrics.payments.with_label_values(&[label]).get();
-        assert_eq!((of("accepted"), of("duplicate"), of("overloaded"), of("abandoned")), (1, 1, 1, 2));
-        assert_eq!((metrics.received.get(), metrics.in_flight.get()), (5, 0));
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).expect("text");
+        for line in [
+            r#"millrace_relayer_payments_total{outcome="accepted"} 1"#,
+            r#"millrace_relayer_payments_total{outcome="duplicate"} 1"#,
+            r#"millrace_relayer_payments_total{outcome="overloaded"} 1"#,
+            r#"millrace_relayer_payments_total{outcome="outcome_unknown"} 1"#,
+            r#"millrace_relayer_payments_total{outcome="abandoned"} 3"#,
+            "millrace_relayer_payments_received_total 7",
+            "millrace_relayer_payments_in_flight 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_failure_is_there_from_the_start() {
+        let detail = String::new;
+        for error in [
+            StoreError::Unavailable { detail: detail() },
+            StoreError::OutcomeUnknown { detail: detail() },
+            StoreError::LostData { detail: detail() },
+            StoreError::Fenced { fence: 1 },
+            StoreError::LeaseExpired,
+            StoreError::Corrupt { key: detail(), detail: detail() },
+        ] {
+            assert!(STORE_ERRORS.contains(&kind_of(&error)), "{error}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::channels::Channel;
 use crate::error::Refusal;
 
 impl Acceptor {
-    /// Checks the proof of a payment.
+    /// Checks the proof of a payment, begun at `started`.
     ///
     /// # Errors
     /// Why it does not hold, or that Redis could not be asked for what would help to tell.
@@ -22,14 +22,15 @@ impl Acceptor {
         &self,
         channel: &Channel,
         payment: &Payment,
+        started: Instant,
     ) -> Result<VerifiedVoucher, Refusal> {
         if channel.terms.terms().scheme == SchemeKind::Ed25519 {
-            return Ok(self.verify(channel, payment, None)?);
+            return Ok(self.verify(channel, payment, None, started)?);
         }
         let known = channel.known();
         let known = known.as_ref().map(|known| known.proof());
         let settled = channel.settled.as_ref().map(|(_, proof)| proof);
-        let voucher = match self.verify(channel, payment, known.or(settled)) {
+        let voucher = match self.verify(channel, payment, known.or(settled), started) {
             // The channel may have gone on at other relayers, also if none had taken a payment when it was looked up.
             Err(Unproven::StepTooLarge { .. } | Unproven::MissingSiblings { .. }) => {
                 self.prove_from_store(channel, payment).await?
@@ -66,7 +67,7 @@ impl Acceptor {
             }
         };
         let known = latest.as_ref().map(|latest| &latest.proof);
-        match self.verify(channel, payment, known) {
+        match self.verify(channel, payment, known, Instant::now()) {
             Err(unproven @ (Unproven::StepTooLarge { .. } | Unproven::MissingSiblings { .. })) => {
                 let is_stale = known.is_some_and(|known| is_below(&payment.proof, known));
                 // Too far below to be worth checking: it would not be taken if it held.
@@ -81,8 +82,8 @@ impl Acceptor {
         channel: &Channel,
         payment: &Payment,
         known: Option<&Proof>,
+        started: Instant,
     ) -> Result<VerifiedVoucher, Unproven> {
-        let started = Instant::now();
         let check = Check { known, steps_max: self.steps_max };
         let verified = VerifiedVoucher::verify_with(&channel.terms, payment, check);
         self.metrics.verify_took(started.elapsed());

@@ -1,5 +1,7 @@
 //! What can be asked about one channel besides paying on it: where it stands, and that it be closed.
 
+use std::time::Instant;
+
 use common::channel::Status;
 use common::ids::ChannelId;
 use common::message;
@@ -27,8 +29,8 @@ impl Acceptor {
                 return Err(error.into());
             }
         }
-        match self.terms(id).await {
-            Ok(channel) => Ok(not_yet_stored(&channel)),
+        match self.terms(id, Instant::now()).await {
+            Ok((channel, _)) => Ok(not_yet_stored(&channel)),
             Err(Refusal::Lookup(LookupError::NotPayable(NotPayable::Ended(channel)))) => Ok(ended(&channel)),
             Err(refusal) => Err(refusal),
         }
@@ -43,7 +45,7 @@ impl Acceptor {
         id: &ChannelId,
         request: &CloseRequest,
     ) -> Result<CloseAnswer, Refusal> {
-        let channel = self.terms(id).await?;
+        let (channel, _) = self.terms(id, Instant::now()).await?;
         let terms = channel.terms.terms();
         let key = match request.requested_by {
             Party::Payer => &terms.payer,

@@ -24,7 +24,7 @@ const RAISES_MAX: usize = 3;
 
 /// What an attempt to close came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum Outcome {
     /// Settled, and the receipt is kept.
     Closed,
     /// It had ended before.
@@ -38,7 +38,12 @@ enum Outcome {
 }
 
 impl Outcome {
-    const fn as_str(self) -> &'static str {
+    /// Every outcome.
+    pub(crate) const ALL: [Outcome; 5] =
+        [Outcome::Closed, Outcome::Already, Outcome::Retry, Outcome::Failed, Outcome::Mismatch];
+
+    /// As a metric label.
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Outcome::Closed => "closed",
             Outcome::Already => "already",
@@ -71,6 +76,9 @@ pub(crate) async fn close(
     let in_flight = scopeguard(|| metrics.closes_in_flight.dec());
     match (Close { leadership, id, channel, reason }).run().await {
         Ok(outcome) => {
+            if outcome != Outcome::Retry {
+                metrics.money.ended(&id);
+            }
             metrics.close(outcome.as_str(), reason);
             tracing::debug!(channel_id = %id, reason, outcome = outcome.as_str(), "close");
         }
@@ -105,7 +113,7 @@ impl Close<'_> {
             return Ok(Outcome::Retry);
         };
         match pinned.status {
-            Status::Closing => {}
+            Status::Closing => self.leadership.note_closing(self.id, self.channel, pinned.amount),
             Status::Closed | Status::Failed => return Ok(Outcome::Already),
             Status::Open => {
                 let detail = "open after begin_close".to_owned();

@@ -269,7 +269,12 @@ fn update(leadership: &Leadership, id: ChannelId, paid: &Paid, channel: &StoredC
         // Only an open channel takes a new time (see apply.lua).
         now_ms
     };
-    ChannelUpdate { channel_id: id, paid_at_ms: Some((paid.first_at_ms, paid.last_at_ms)), due_at_ms }
+    ChannelUpdate {
+        channel_id: id,
+        paid_at_ms: Some((paid.first_at_ms, paid.last_at_ms)),
+        due_at_ms,
+        amount: paid.amount,
+    }
 }
 
 #[cfg(test)]

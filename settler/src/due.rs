@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::amount::Amount;
 use common::channel::Status;
 use common::fault_point;
 use common::ids::ChannelId;
@@ -14,6 +15,7 @@ use common::store::settle::ChannelUpdate;
 
 use crate::closer;
 use crate::leadership::{Hold, Holds, Leadership};
+use crate::metrics::UNKNOWN_REASON;
 use crate::policy::{Decision, Reason, View, decide};
 
 /// How long to leave a channel alone that cannot be read, in ms.
@@ -73,7 +75,10 @@ async fn look(leadership: &Arc<Leadership>, partition: u16, holds: &Holds) -> Re
         let id = hold.id;
         match found {
             Ok(Some(channel)) => match step(leadership, &channel, now_ms) {
-                Step::Close(reason) => closing.push((hold, channel, reason)),
+                Step::Close(reason) => {
+                    leadership.note_closing(id, &channel, channel.state.amount);
+                    closing.push((hold, channel, reason));
+                }
                 Step::Wait(until_ms) => waiting.push((hold, until_ms)),
                 Step::Ended => {
                     tracing::warn!(channel_id = %id, status = ?channel.state.status, "due, but it has ended");
@@ -81,12 +86,13 @@ async fn look(leadership: &Arc<Leadership>, partition: u16, holds: &Holds) -> Re
                 }
             },
             Ok(None) => {
-                app.metrics.close("unreadable", "unknown");
+                app.metrics.close("unreadable", UNKNOWN_REASON);
+                app.metrics.money.ended(&id);
                 tracing::error!(channel_id = %id, "due, but Redis does not know the channel: looking again later");
                 waiting.push((hold, now_ms.saturating_add(PUT_OFF_MS)));
             }
             Err(error @ StoreError::Corrupt { .. }) => {
-                app.metrics.close("unreadable", "unknown");
+                app.metrics.close("unreadable", UNKNOWN_REASON);
                 tracing::error!(channel_id = %id, %error, "due, but it cannot be read: left to the next leader");
                 hold.keep();
             }
@@ -110,7 +116,7 @@ fn step(leadership: &Leadership, channel: &StoredChannel, now_ms: u64) -> Step {
         // Begun by a leader that died, or waiting for another attempt: its reason was written down.
         Status::Closing => {
             let reason = channel.closing_reason.as_deref().and_then(Reason::parse);
-            Step::Close(reason.map_or("unknown", Reason::as_str))
+            Step::Close(reason.map_or(UNKNOWN_REASON, Reason::as_str))
         }
         Status::Closed | Status::Failed => Step::Ended,
     }
@@ -129,6 +135,7 @@ async fn put_off(
         channel_id: hold.id,
         paid_at_ms: None,
         due_at_ms: *until_ms,
+        amount: Amount::ZERO,
     };
     let updates: Vec<ChannelUpdate> = waiting.iter().map(update).collect();
     leadership.app.store.apply(&leadership.lease, partition, &updates, &[], &[]).await

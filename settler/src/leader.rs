@@ -141,8 +141,7 @@ async fn lead(app: &Arc<App>, lease: Arc<Lease>, shutdown: &CancellationToken) -
     leadership.end(reason);
     leadership.abandon().await;
     app.post.set(None);
-    app.metrics.leader.set(0);
-    app.metrics.token.set(0);
+    app.metrics.hand_over();
     app.metrics.step_down(reason.as_str());
     tracing::info!(holder = lease.holder(), reason = reason.as_str(), "leading no more");
 

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use common::amount::Amount;
 use common::batch::ChannelSettlement;
 use common::ids::ChannelId;
 use common::store::StoreError;
+use common::store::books::Books as Sums;
 use common::store::lease::Lease;
-use common::store::read::PartitionInfo;
+use common::store::read::{PartitionInfo, StoredChannel};
 use common::wire::Receipt;
 use futures::{StreamExt, TryStreamExt, stream};
 use service::issuer_client::IssuerError;
@@ -21,6 +23,7 @@ use crate::app::App;
 use crate::batcher::{self, Batcher, Leased};
 use crate::journal::Journal;
 use crate::metrics::gauge_value;
+use crate::policy::closes_at_ms;
 
 /// Partitions that are taken, or whose pages are held in memory, at once.
 const PARTITIONS_AT_ONCE: usize = 16;
@@ -49,6 +52,9 @@ pub(crate) enum StepDown {
 }
 
 impl StepDown {
+    /// Every metric label.
+    pub(crate) const LABELS: [&str; 6] = ["shutdown", "fenced", "expired", "lost", "data_lost", "failed"];
+
     /// As a metric label.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -308,6 +314,15 @@ impl Leadership {
         self.take_partitions().await
     }
 
+    /// Notes that a close has begun, for this amount: while it has not ended, its money may come to be at risk.
+    pub(crate) fn note_closing(&self, id: ChannelId, channel: &StoredChannel, amount: Amount) {
+        let units = amount.checked_sub(channel.settled_before).unwrap_or_default().units();
+        let policy = &self.app.config.policy;
+        let late_ms = policy.expiry_margin_s.saturating_mul(1_000 / 2);
+        let since_ms = closes_at_ms(policy, channel.terms.expires_at).saturating_add(late_ms);
+        self.app.metrics.money.closing(id, units, since_ms);
+    }
+
     fn show(&self, partitions: &[PartitionInfo]) {
         let sum = |of: fn(&PartitionInfo) -> u64| {
             gauge_value(partitions.iter().map(of).fold(0, u64::saturating_add))
@@ -319,8 +334,9 @@ impl Leadership {
         metrics.dead_kept.set(sum(|info| info.dead));
         // What is acknowledged is trimmed, and with a journal only what is stored is acknowledged.
         let oldest_ms = partitions.iter().filter_map(|info| info.oldest_at_ms).min();
-        let lag_ms = oldest_ms.map_or(0, |oldest| self.app.clock.now_ms().saturating_sub(oldest));
-        metrics.journal_lag_ms.set(if self.journal.is_some() { gauge_value(lag_ms) } else { 0 });
+        let oldest_ms = oldest_ms.map_or(0, |oldest| self.app.clock.now_ms().saturating_sub(oldest));
+        metrics.stream_oldest_ms.set(gauge_value(oldest_ms));
+        metrics.journal_lag_ms.set(if self.journal.is_some() { gauge_value(oldest_ms) } else { 0 });
     }
 
     /// Keeps the gauges of what waits in Redis up to date.
@@ -333,6 +349,13 @@ impl Leadership {
             // What fails here fails in the loops that matter too, and is told there.
             if let Ok(infos) = infos.await {
                 self.show(&infos);
+            }
+            let sums = stream::iter(0..self.app.store.partitions())
+                .map(|partition| self.app.store.books(partition))
+                .buffer_unordered(PARTITIONS_AT_ONCE)
+                .try_fold(Sums::default(), async |sums, books| Ok(sums.and(books)));
+            if let Ok(sums) = sums.await {
+                self.app.metrics.money.read(sums);
             }
             self.pause(every).await;
         }
@@ -409,6 +432,20 @@ mod tests {
         assert!(holds.snapshot().is_empty());
         holds.hold(id).expect("free again").keep();
         assert!(holds.hold(id).is_none(), "kept for good");
+    }
+
+    #[test]
+    fn every_reason_has_its_label() {
+        for reason in [
+            StepDown::Shutdown,
+            StepDown::Fenced(1),
+            StepDown::Expired,
+            StepDown::Lost,
+            StepDown::DataLost,
+            StepDown::Failed,
+        ] {
+            assert!(StepDown::LABELS.contains(&reason.as_str()), "{reason:?}");
+        }
     }
 
     #[test]

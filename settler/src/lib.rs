@@ -108,8 +108,9 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
     let issuer = IssuerClient::new(&IssuerClientConfig { public_key: None, ..config.issuer.clone() })?;
     let (listener, admin_addr) = bind(config.admin_listen, "admin_listen").await?;
     let registry = prometheus::Registry::new();
-    let metrics = Metrics::new(&registry).context("metrics")?;
+    let metrics = Metrics::new(&registry, clock.clone()).context("metrics")?;
     let store = Store::connect(&config.redis)?;
+    Metrics::watch_connections(&registry, &store).context("metrics")?;
     let notices = ReleaseNotices::listen(&config.redis, store.keys()).await?;
     let journal = config.journal.store()?;
     if journal.is_none() {
@@ -135,7 +136,9 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
         "settler started"
     );
 
-    let admin = Admin { listener, registry, readiness: Readiness::new("starting") };
+    let readiness = Readiness::new("starting");
+    service::admin::show_readiness(&registry, &readiness).context("metrics")?;
+    let admin = Admin { listener, registry, readiness };
     let task = tokio::spawn(run(app, notices, admin, shutdown));
     Ok(Running { admin_addr, task })
 }

@@ -1,16 +1,40 @@
-//! What `/metrics` counts. Labels come from fixed sets.
+//! What `/metrics` counts. Labels come from fixed sets, and every series is there from the start, at zero. What only a
+//! leader knows is zero on a standby.
+
+mod money;
 
 use std::time::Duration;
 
+use common::clock::Clock;
+use common::store::Store;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
+use service::metrics::{Family, Kind, register_read_at_scrape};
+
+use crate::closer::Outcome;
+use crate::leadership::StepDown;
+use crate::policy::Reason;
+use money::Money;
 
 /// From an answer out of memory to a timeout, in seconds.
 const BUCKETS_S: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// From one settlement alone to the most that a request may hold.
 const BUCKETS_SETTLEMENTS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// Why a close began where nobody wrote it down.
+pub(crate) const UNKNOWN_REASON: &str = "unknown";
+
+/// What became of an attempt to close, beside [`Outcome`]: Redis failed, or the channel cannot be read.
+const NO_OUTCOME: [&str; 2] = ["store_error", "unreadable"];
+
+const CONNECTIONS: &[Family] = &[Family {
+    name: "millrace_settler_redis_connections_lost_total",
+    help: "Connections to Redis that were lost; each is made anew.",
+    kind: Kind::Counter,
+    label: None,
+}];
 
 /// The settler's metrics. Clones share them.
 #[derive(Clone, Debug)]
@@ -40,6 +64,8 @@ pub(crate) struct Metrics {
     pub(crate) journal_waiting_bytes: IntGauge,
     pub(crate) journal_lag_ms: IntGauge,
     pub(crate) journal_removed: IntCounter,
+    pub(crate) stream_oldest_ms: IntGauge,
+    pub(crate) money: Money,
     renewals: IntCounterVec,
     step_downs: IntCounterVec,
     closes: IntCounterVec,
@@ -50,11 +76,15 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Registers them.
-    pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub(crate) fn new(registry: &Registry, clock: Clock) -> prometheus::Result<Self> {
         let gauge = |name: &str, help: &str| register(registry, IntGauge::new(full(name), help)?);
         let counter = |name: &str, help: &str| register(registry, IntCounter::new(full(name), help)?);
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            register(registry, IntCounterVec::new(Opts::new(full(name), help), labels)?)
+        let counters = |name: &str, help: &str, label: &str, values: &[&str]| {
+            let counters = register(registry, IntCounterVec::new(Opts::new(full(name), help), &[label])?)?;
+            for value in values {
+                counters.with_label_values(&[value]);
+            }
+            prometheus::Result::Ok(counters)
         };
         let seconds =
             |name: &str, help: &str| HistogramOpts::new(full(name), help).buckets(BUCKETS_S.to_vec());
@@ -108,27 +138,36 @@ impl Metrics {
                 "Milliseconds since the oldest payment that is in Redis and not yet in the journal; 0 without one.",
             )?,
             journal_removed: counter("journal_removed_total", "Segments removed after their retention.")?,
-            renewals: counters("lease_renewals_total", "Renewals of the lease by outcome.", &["outcome"])?,
-            step_downs: counters("step_downs_total", "Ends of leadership by reason.", &["reason"])?,
-            closes: counters(
-                "closes_total",
-                "Attempts to close by outcome and reason.",
-                &["outcome", "reason"],
+            stream_oldest_ms: gauge(
+                "stream_oldest_ms",
+                "Milliseconds since the oldest entry in any stream: unread, or not acknowledged; 0 without one.",
             )?,
-            issuer_seconds: register(
+            money: Money::register(registry, clock)?,
+            renewals: counters(
+                "lease_renewals_total",
+                "Renewals of the lease by outcome.",
+                "outcome",
+                &["renewed", "lost", "error"],
+            )?,
+            step_downs: counters(
+                "step_downs_total",
+                "Ends of leadership by reason.",
+                "reason",
+                &StepDown::LABELS,
+            )?,
+            closes: closes(registry)?,
+            issuer_seconds: issuer_seconds(
                 registry,
-                HistogramVec::new(
-                    seconds(
-                        "issuer_seconds",
-                        "Seconds until the issuer answered a settlement, by outcome, with its wait for a request.",
-                    ),
-                    &["outcome"],
-                )?,
+                seconds(
+                    "issuer_seconds",
+                    "Seconds until the issuer answered a settlement, by outcome, with its wait for a request.",
+                ),
             )?,
             issuer_requests: counters(
                 "issuer_requests_total",
                 "Requests to settle, by what became of the request as a whole.",
-                &["outcome"],
+                "outcome",
+                &["answered", "unavailable", "not_taken"],
             )?,
             settlements_per_request: register(
                 registry,
@@ -141,6 +180,31 @@ impl Metrics {
                 )?,
             )?,
         })
+    }
+
+    /// Shows under `registry` what `store` counts itself.
+    pub(crate) fn watch_connections(registry: &Registry, store: &Store) -> prometheus::Result<()> {
+        let store = store.clone();
+        register_read_at_scrape(registry, CONNECTIONS, move || vec![vec![("", store.disconnects().into())]])
+    }
+
+    /// Leaves to the next leader what only a leader knows: two that show the same would count it twice.
+    pub(crate) fn hand_over(&self) {
+        self.money.hand_over();
+        for gauge in [
+            &self.leader,
+            &self.token,
+            &self.lease_margin_ms,
+            &self.stream_entries,
+            &self.stream_oldest_ms,
+            &self.unacknowledged,
+            &self.due_channels,
+            &self.dead_kept,
+            &self.journal_waiting_bytes,
+            &self.journal_lag_ms,
+        ] {
+            gauge.set(0);
+        }
     }
 
     /// Counts a renewal: `renewed`, `lost` or `error`.
@@ -169,6 +233,25 @@ impl Metrics {
         // Whole numbers up to 2^53 are exact.
         self.settlements_per_request.observe(f64::from(u32::try_from(settlements).unwrap_or(u32::MAX)));
     }
+}
+
+fn closes(registry: &Registry) -> prometheus::Result<IntCounterVec> {
+    let opts = Opts::new(full("closes_total"), "Attempts to close by outcome and reason.");
+    let closes = register(registry, IntCounterVec::new(opts, &["outcome", "reason"])?)?;
+    for outcome in Outcome::ALL.map(Outcome::as_str).into_iter().chain(NO_OUTCOME) {
+        for reason in Reason::ALL.map(Reason::as_str).into_iter().chain([UNKNOWN_REASON]) {
+            closes.with_label_values(&[outcome, reason]);
+        }
+    }
+    Ok(closes)
+}
+
+fn issuer_seconds(registry: &Registry, opts: HistogramOpts) -> prometheus::Result<HistogramVec> {
+    let seconds = register(registry, HistogramVec::new(opts, &["outcome"])?)?;
+    for outcome in ["receipt", "refused", "unavailable"] {
+        seconds.with_label_values(&[outcome]);
+    }
+    Ok(seconds)
 }
 
 fn full(name: &str) -> String {

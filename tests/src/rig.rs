@@ -280,11 +280,12 @@ impl Rig {
         .await
     }
 
-    /// A counter or gauge of a process, by the start of its line in `/metrics`; `None` if there is no such line.
+    /// A counter or gauge of a process, by the start of its line in `/metrics`, or several that begin so together;
+    /// `None` if there is no such line.
     pub async fn metric(&self, admin_url: &str, line_start: &str) -> Option<u64> {
         let text = reqwest::get(format!("{admin_url}/metrics")).await.ok()?.text().await.ok()?;
-        let line = text.lines().find(|line| line.starts_with(line_start))?;
-        line.rsplit(' ').next()?.parse().ok()
+        let lines = text.lines().filter(|line| line.starts_with(line_start));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).reduce(|sum, value| sum + value)
     }
 }
 

@@ -70,7 +70,7 @@ fn token(lease: &Lease) -> u64 {
 }
 
 fn now_update(channel: &TestChannel) -> ChannelUpdate {
-    ChannelUpdate { channel_id: channel.id(), paid_at_ms: Some((1, 2)), due_at_ms: 3 }
+    ChannelUpdate { channel_id: channel.id(), paid_at_ms: Some((1, 2)), due_at_ms: 3, amount: Amount::new(1) }
 }
 
 #[tokio::test]
@@ -366,7 +366,8 @@ async fn entries_read_late_do_not_put_off_a_close() {
     let f = Fixture::new().await;
     let lease = f.lead("a").await;
     let id = f.channel.id();
-    let later = ChannelUpdate { channel_id: id, paid_at_ms: Some((1, 2)), due_at_ms: 9_000 };
+    let later =
+        ChannelUpdate { channel_id: id, paid_at_ms: Some((1, 2)), due_at_ms: 9_000, amount: Amount::new(1) };
     // Asked to close: due at once, whatever an entry says.
     f.store.request_close(&id, Party::Payer, 500).await.expect("asked");
     f.store.apply(&lease, f.partition, std::slice::from_ref(&later), &[], &[]).await.expect("applied");

@@ -74,8 +74,10 @@ async fn closed_for(rig: &Rig, channel: &Channel, reason: &str, amount: u64) -> 
     assert_eq!(found.closing_reason.as_deref(), Some(reason));
     assert_eq!(rig.earned().await, amount);
     let line = format!(r#"millrace_settler_closes_total{{outcome="closed",reason="{reason}"}}"#);
-    let closes =
-        wait_for(SOON, "the close is counted", || rig.metric(rig.settlers[0].admin_url(), &line)).await;
+    let closes = wait_for(SOON, "the close is counted", || async {
+        rig.metric(rig.settlers[0].admin_url(), &line).await.filter(|closes| *closes > 0)
+    })
+    .await;
     assert_eq!(closes, 1);
     rig.assert_books_balance().await;
     found

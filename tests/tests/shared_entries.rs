@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::amount::Amount;
 use common::config::RedisConfig;
 use common::store::accept::Verdict;
 use common::store::lease::{Acquired, Lease};
@@ -66,6 +67,7 @@ impl Fixture {
             channel_id: channel.id(),
             paid_at_ms: Some(paid_at_ms),
             due_at_ms: 9_000,
+            amount: Amount::new(1),
         };
         self.channels.iter().map(update).collect()
     }

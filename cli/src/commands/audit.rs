@@ -10,7 +10,7 @@ use common::ids::PublicKey;
 use service::journal::JournalStore;
 
 use crate::args::{IssuerArgs, RedisArgs};
-use crate::audit::{Report, audit, gather, journal};
+use crate::audit::{Report, audit, gather, journal, metrics};
 use crate::output::{Printer, figures, grouped, or_dash, table};
 
 const EXAMPLES: &str = "\
@@ -19,9 +19,13 @@ Examples:
   millrace audit --ledger run.ndjson              and what payers were told
   millrace audit --ledger run.ndjson --expect-closed
   millrace audit --journal .millrace/dev/journal  and what the journal holds
+  millrace audit --metrics http://127.0.0.1:7711 --metrics http://127.0.0.1:7800
+                                                  and what relayer and settler say of themselves
 
 For every channel: acknowledged (ledger) <= accepted (Redis) = settled (issuer, where closed). Signatures of the \
-latest voucher and of each receipt are checked anew, and the receipt's place in its batch; sums are integers; exit code 1 if anything is wrong.";
+latest voucher and of each receipt are checked anew, and the receipt's place in its batch; sums are integers; exit code 1 if anything is wrong. \
+In metrics, received = accepted + duplicate + rejected + unknown + in flight at a relayer, and accepted = settled + \
+unsettled + dead at a settler, where the leader shows what the books in Redis hold.";
 
 /// How long a payment may be on its way into the journal, in ms: some times the age at which segments are closed.
 const JOURNALED_WITHIN_MS: u64 = 60_000;
@@ -42,6 +46,10 @@ pub(crate) struct AuditArgs {
     /// channel the one that was settled.
     #[arg(long, value_name = "URL")]
     journal: Option<String>,
+    /// The admin listener of a relayer or settler, whose metrics must add up. May be given several times; the leading
+    /// settler's are also held against Redis.
+    #[arg(long, value_name = "URL")]
+    metrics: Vec<String>,
     #[command(flatten)]
     issuer: IssuerArgs,
     #[command(flatten)]
@@ -71,6 +79,10 @@ pub(crate) async fn run(args: AuditArgs, printer: &Printer) -> anyhow::Result<Ex
         let settled_before_ms = Clock::system().now_ms().saturating_sub(JOURNALED_WITHIN_MS);
         journal::check(&facts, journaled, settled_before_ms, &mut report);
     }
+    if !args.metrics.is_empty() {
+        let found = metrics::check(&args.metrics, &store, &mut report.violations).await;
+        report.metrics = Some(found.context("the audit is incomplete")?);
+    }
     printer.data(&report, text)?;
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -87,6 +99,10 @@ pub(super) fn text(report: &Report) -> String {
         ("outcome unknown, channels", grouped(report.unresolved.into())),
         ("drift", grouped(report.drift)),
     ]);
+    let sums = match &report.metrics {
+        Some(found) => format!("{sums}\n{}", identities(found)),
+        None => sums,
+    };
     if report.is_clean() {
         return format!("{sums}\nclean: nothing is missing, nothing is paid twice");
     }
@@ -98,6 +114,19 @@ pub(super) fn text(report: &Report) -> String {
             .map(|violation| [name(violation.kind), or_dash(violation.channel_id), violation.detail.clone()]),
     );
     format!("{sums}\n{violations}\nviolations: {}", report.violations.len())
+}
+
+fn identities(found: &metrics::Found) -> String {
+    let rows = found.identities.iter().map(|identity| {
+        let part = |(name, sum): &(&str, u128)| format!("{name} {}", grouped(*sum));
+        let parts: Vec<String> = identity.parts.iter().map(part).collect();
+        let sign = if identity.holds { "=" } else { "is not" };
+        [
+            identity.url.clone(),
+            format!("{} {} {sign} {}", identity.of, grouped(identity.whole), parts.join(" + ")),
+        ]
+    });
+    table(["metrics of", "what they say"], rows)
 }
 
 /// A kind as it stands in JSON.

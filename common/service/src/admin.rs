@@ -11,6 +11,7 @@ use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 use serde::Serialize;
 
 use crate::error::{ApiError, with_fallbacks};
+use crate::metrics::{Family, Kind, register_read_at_scrape};
 
 /// Whether the process may be sent traffic, and if not, why. Clones share one state.
 #[derive(Clone, Debug)]
@@ -80,6 +81,22 @@ struct ReadyAnswer {
     reason: Option<String>,
 }
 
+const READY: &[Family] = &[Family {
+    name: "millrace_ready",
+    help: "1 while the process may be sent traffic, or may lead; /readyz says why not.",
+    kind: Kind::Gauge,
+    label: None,
+}];
+
+/// Shows `readiness` under `registry` as well.
+///
+/// # Errors
+/// It is shown there already.
+pub fn show_readiness(registry: &Registry, readiness: &Readiness) -> prometheus::Result<()> {
+    let readiness = readiness.clone();
+    register_read_at_scrape(registry, READY, move || vec![vec![("", readiness.is_ready().into())]])
+}
+
 /// `/livez`, `/readyz` and `/metrics`. Further routes are merged in by the caller.
 pub fn router(readiness: Readiness, registry: Registry) -> Router {
     with_fallbacks(
@@ -142,8 +159,13 @@ mod tests {
         let counter = IntCounter::new("settled_total", "Settlements.").expect("a valid name");
         registry.register(Box::new(counter.clone())).expect("a new name");
         counter.inc();
-        let (status, text) = get_text(&router(Readiness::new("starting"), registry), "/metrics").await;
+        let readiness = Readiness::new("starting");
+        show_readiness(&registry, &readiness).expect("a new name");
+        let router = router(readiness.clone(), registry);
+        let (status, text) = get_text(&router, "/metrics").await;
         assert_eq!(status, 200);
-        assert!(text.contains("settled_total 1"), "{text}");
+        assert!(text.contains("settled_total 1") && text.contains("millrace_ready 0"), "{text}");
+        readiness.set_ready();
+        assert!(get_text(&router, "/metrics").await.1.contains("millrace_ready 1"));
     }
 }

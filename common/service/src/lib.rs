@@ -6,7 +6,7 @@
 //! * [`http`]: one listener, served with bounds on everything and drained on shutdown. [`websocket`]: from a request to
 //!   a WebSocket connection.
 //! * [`error`], [`body`]: every error leaves as a problem; every body comes in through one reader.
-//! * [`admin`]: `/livez`, `/readyz`, `/metrics`.
+//! * [`admin`]: `/livez`, `/readyz`, `/metrics`. [`metrics`]: figures that one scrape must show together.
 //! * [`signals`], [`process`]: from the command line to two running listeners and back.
 //! * [`journal`]: where the journal's segments are kept.
 //! * [`issuer_client`]: how relayer and settler talk to an issuer. [`fitness`]: whether they may use a Redis.
@@ -22,6 +22,7 @@ pub mod fitness;
 pub mod http;
 pub mod issuer_client;
 pub mod journal;
+pub mod metrics;
 pub mod process;
 pub mod signals;
 pub mod websocket;

@@ -89,6 +89,11 @@ impl Keys {
         self.in_partition(partition, "settled")
     }
 
+    /// Hash: what was accepted in the partition, and what became of it, in atomic units.
+    pub fn books(&self, partition: u16) -> String {
+        self.in_partition(partition, "books")
+    }
+
     /// String: who leads, as `<process>:<term>`.
     pub fn lease(&self) -> String {
         format!("{{{}:settler}}:lease", self.prefix)
@@ -129,6 +134,7 @@ mod tests {
         assert_eq!(keys.fence(7), "{mr:07}:fence");
         assert_eq!(keys.dead(7), "{mr:07}:dead");
         assert_eq!(keys.settled(7), "{mr:07}:settled");
+        assert_eq!(keys.books(7), "{mr:07}:books");
         assert_eq!(keys.lease(), "{mr:settler}:lease");
         assert_eq!(keys.token(), "{mr:settler}:token");
         assert_eq!(keys.released(), "{mr:settler}:released");

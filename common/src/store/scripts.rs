@@ -15,7 +15,8 @@ pub struct Script {
 }
 
 macro_rules! scripts {
-    (plain { $($plain:ident = $file:literal;)* } fenced { $($fenced:ident = $ffile:literal;)* }) => {
+    (plain { $($plain:ident = $file:literal;)* } fenced { $($fenced:ident = $ffile:literal;)* }
+     booking { $($booking:ident = $bfile:literal;)* }) => {
         $(
             #[doc = concat!("`common/lua/", $file, "`: its header says keys, arguments and answers.")]
             pub static $plain: Script = Script {
@@ -30,8 +31,20 @@ macro_rules! scripts {
                 sha1: LazyLock::new(|| sha1_hash($fenced.source)),
             };
         )*
+        $(
+            #[doc = concat!("`common/lua/", $bfile, "`, after `fence.lua` and `books.lua`: its header says keys, ")]
+            #[doc = "arguments and answers."]
+            pub static $booking: Script = Script {
+                source: concat!(
+                    include_str!("../../lua/fence.lua"),
+                    include_str!("../../lua/books.lua"),
+                    include_str!(concat!("../../lua/", $bfile))
+                ),
+                sha1: LazyLock::new(|| sha1_hash($booking.source)),
+            };
+        )*
         /// Every script, by the name of its file.
-        pub static ALL: &[(&str, &Script)] = &[$(($file, &$plain),)* $(($ffile, &$fenced),)*];
+        pub static ALL: &[(&str, &Script)] = &[$(($file, &$plain),)* $(($ffile, &$fenced),)* $(($bfile, &$booking),)*];
     };
 }
 
@@ -52,13 +65,15 @@ scripts! {
     fenced {
     TAKE_PARTITION = "take_partition.lua";
     READ_ACCEPTED = "read_accepted.lua";
+    RETRY_CLOSE = "retry_close.lua";
+    READ_ENDED = "read_ended.lua";
+    PASS_IDS = "pass_ids.lua";
+    }
+    booking {
     APPLY = "apply.lua";
     BEGIN_CLOSE = "begin_close.lua";
     FINISH_CLOSE = "finish_close.lua";
-    RETRY_CLOSE = "retry_close.lua";
     FAIL_CLOSE = "fail_close.lua";
-    READ_ENDED = "read_ended.lua";
-    PASS_IDS = "pass_ids.lua";
     }
 }
 
@@ -117,9 +132,9 @@ mod tests {
             }
         }
         assert_eq!(
-            ALL.len() + 1,
+            ALL.len() + 2,
             std::fs::read_dir("lua").expect("common/lua").count(),
-            "fence.lua and one each"
+            "fence.lua, books.lua and one each"
         );
     }
 }

@@ -47,6 +47,8 @@ pub struct ChannelUpdate {
     pub paid_at_ms: Option<(u64, u64)>,
     /// When to look at the channel next, in ms since 1970.
     pub due_at_ms: u64,
+    /// The highest amount of these payments; without one what the books know already.
+    pub amount: Amount,
 }
 
 /// A channel that was stopped, with the voucher that is pinned.
@@ -152,6 +154,7 @@ impl Store {
         let mut names = vec![keys.accepted(partition), keys.dead(partition)];
         names.extend(updates.keys().map(|of| keys.fence(*of)));
         names.extend(updates.keys().map(|of| keys.due(*of)));
+        names.extend(updates.keys().map(|of| keys.books(*of)));
         names.extend(updates.values().flatten().map(|update| keys.channel(&update.channel_id)));
         let count = |number: usize| Value::from(number.to_string());
         let mut args: Vec<Value> = vec![GROUP.into(), count(updates.len())];
@@ -164,6 +167,7 @@ impl Store {
                 };
                 let due_at_ms = update.due_at_ms.to_string();
                 args.extend([update.channel_id.to_string(), first, last, due_at_ms].map(Value::from));
+                args.push(update.amount.to_lua().into());
             }
         }
         args.push(count(acknowledge.len()));
@@ -186,8 +190,9 @@ impl Store {
         now_ms: u64,
         reason: &str,
     ) -> Result<Option<Pinned>, StoreError> {
-        let seq = self.keys().seq(self.partition_of(id));
-        let keys = vec![self.keys().state(id), self.keys().channel(id), seq];
+        let partition = self.partition_of(id);
+        let keys = self.keys();
+        let keys = vec![keys.state(id), keys.channel(id), keys.seq(partition), keys.books(partition)];
         let args = vec![now_ms.to_string().into(), reason.into()];
         let answer = self.fenced(&BEGIN_CLOSE, lease, self.partition_of(id), keys, args).await?;
         let mut words = answer.iter().filter_map(Value::as_bytes);
@@ -226,7 +231,13 @@ impl Store {
     ) -> Result<Ended, StoreError> {
         let partition = self.partition_of(id);
         let keys = self.keys();
-        let keys = vec![keys.state(id), keys.channel(id), keys.due(partition), keys.settled(partition)];
+        let keys = vec![
+            keys.state(id),
+            keys.channel(id),
+            keys.due(partition),
+            keys.settled(partition),
+            keys.books(partition),
+        ];
         let args = vec![
             id.to_string().into(),
             settled.to_lua().into(),
@@ -287,6 +298,7 @@ impl Store {
             keys.due(partition),
             keys.dead(partition),
             keys.settled(partition),
+            keys.books(partition),
         ];
         let args = vec![id.to_string().into(), now_ms.to_string().into(), reason.into(), flag(journaled)];
         let answer = self.fenced(&FAIL_CLOSE, lease, partition, keys, args).await?;

@@ -215,5 +215,5 @@ async fn a_panic_leaves_its_outcomes_unknown_and_the_partition_alive() {
     bench.fake.go_on.add_permits(2);
     assert!(bench.submit(1).expect("room").await.is_err());
     assert_eq!(final_code(bench.submit(2).expect("room")).await, Ok(Outcome::Accepted));
-    assert_eq!(bench.counted("abandoned"), 1);
+    assert_eq!(bench.counted("outcome_unknown"), 1);
 }

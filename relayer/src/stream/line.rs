@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use common::amount::Amount;
 use common::ids::ChannelId;
@@ -17,7 +18,7 @@ use futures::FutureExt as _;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::accept::{Acceptor, Proven, after_registration, decode, no_answer, refuse};
+use crate::accept::{Acceptor, Proven, after_registration, no_answer, refuse};
 use crate::batcher::{Answer, Job};
 use crate::error::Refusal;
 use crate::handlers::App;
@@ -80,7 +81,7 @@ impl Line {
 
     /// Puts a payment in line, and on its way.
     pub(super) async fn take(&mut self, ticket: Ticket, body: &[u8]) {
-        let place = match decode(body) {
+        let place = match self.app.acceptor.decode(body, Instant::now()).0 {
             Ok(payment) => self.start(ticket, payment).await,
             Err(refusal) => Place::Answered(Err(refuse([ticket], refusal))),
         };
@@ -95,7 +96,7 @@ impl Line {
         let channel_id = payment.channel_id;
         let on_detour = !self.detours.is_empty() && self.detours.contains_key(&channel_id);
         if !on_detour && let Some(channel) = acceptor.channels.get_known(&channel_id) {
-            return match acceptor.check(payment, channel).await {
+            return match acceptor.check(payment, channel, Instant::now()).await {
                 Ok(proven) => submit(acceptor, proven, ticket),
                 Err(refusal) => Place::Answered(Err(refuse([ticket], refusal))),
             };

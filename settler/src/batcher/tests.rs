@@ -1,5 +1,6 @@
 use super::*;
 use common::amount::Amount;
+use common::clock::Clock;
 use common::ids::{ChannelId, Signature};
 use common::problem::{Code, Problem};
 use common::wire::SettlementRequest;
@@ -72,7 +73,7 @@ impl Subject {
             requests_in_flight_max: senders,
             ..ClosesConfig::default()
         };
-        let metrics = Metrics::new(&prometheus::Registry::new()).expect("a fresh registry");
+        let metrics = Metrics::new(&prometheus::Registry::new(), Clock::system()).expect("a fresh registry");
         Subject { batcher: Arc::new(Batcher::new(issuer, &closes, metrics)), answers: Vec::new() }
     }
 

@@ -297,7 +297,7 @@ async fn pay(rig: &Rig, channel: &Channel, amount: u64) {
 async fn call_of(rig: &Rig, file: &str) -> Vec<Vec<u8>> {
     let (_, script) = scripts::ALL.iter().find(|(name, _)| *name == file).expect("a script's file");
     let hash = rig.redis.command(&["SCRIPT", "LOAD", script.source()]).await;
-    let (_, body) = script.source().split_once("-- After fence.lua.").expect("a fenced script");
+    let (_, body) = script.source().split_once("-- After fence.lua").expect("a fenced script");
     vec![hash.trim_matches('"').into(), body.lines().next().expect("a header").into()]
 }
 
