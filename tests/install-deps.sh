@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what Millrace needs beside Rust: a Redis server, and a C compiler for the embedded SQL database.
-# Does nothing where both are there. Called by `make`.
+# With --test also what tests run beside it: nginx, HAProxy, systemd-analyze, Python with venv. Does nothing where all is
+# there. Called by `make`.
 set -eu
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -10,6 +11,14 @@ has_redis() { [ -n "${REDIS_SERVER_BIN:-}" ] || has redis-server || has valkey-s
 missing=""
 has_redis || missing="$missing redis-server"
 has cc || has gcc || has clang || missing="$missing c-compiler"
+# Balancers lie where only administrators look.
+has_balancer() { has "$1" || [ -x "/usr/sbin/$1" ]; }
+if [ "${1-}" = --test ]; then
+    has_balancer nginx || missing="$missing nginx-light"
+    has_balancer haproxy || missing="$missing haproxy"
+    has systemd-analyze || missing="$missing systemd"
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+fi
 if ! has cargo; then
     echo "cargo is missing: install Rust first (see the Rust project's own pages), then run make again" >&2
     exit 1
@@ -33,9 +42,18 @@ if has apt-get; then
     as_root apt-get update -qq
     # shellcheck disable=SC2086  # one word a package
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages
+    # Tests start balancers of their own; the machine's, which the packages start, would only be in somebody's way.
+    for balancer in nginx haproxy; do
+        case "$missing" in
+        *"$balancer"*) ! [ -d /run/systemd/system ] || as_root systemctl disable --quiet --now "$balancer" ;;
+        esac
+    done
 elif has brew; then
     case "$missing" in *redis-server*) brew install redis ;; esac
     case "$missing" in *c-compiler*) xcode-select --install ;; esac
+    case "$missing" in *nginx*) brew install nginx ;; esac
+    case "$missing" in *haproxy*) brew install haproxy ;; esac
+    case "$missing" in *" systemd"*) echo "systemd-analyze is for Linux alone: tests/tests/systemd_units.rs fails" >&2 ;; esac
 else
     echo "missing:$missing" >&2
     echo "install Redis 6.2 or newer (or Valkey) and a C compiler with this system's package manager;" >&2
