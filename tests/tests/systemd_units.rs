@@ -81,8 +81,10 @@ fn services_take_what_their_units_set() {
     let key = PublicKey::of(&SigningKey::from_bytes(&rand::random())).to_string();
     for service in SERVICES {
         let unit = unit(service);
-        let file = unit.lines().find_map(|line| line.split_once("--config /etc/millrace/")).expect("a file").1;
-        let file = root().join(if service == Role::Issuer { format!("issuer/{file}") } else { file.to_owned() });
+        let file =
+            unit.lines().find_map(|line| line.split_once("--config /etc/millrace/")).expect("a file").1;
+        let file =
+            root().join(if service == Role::Issuer { format!("issuer/{file}") } else { file.to_owned() });
         let mut variables: BTreeMap<String, String> = unit
             .lines()
             .filter_map(|line| line.strip_prefix("Environment="))

@@ -1,5 +1,6 @@
 //! What a balancer sends to a second relayer and what not, and what it says where no relayer answers.
 
+use cli::stack::free_port;
 use cli::stack::proxy::{FaultProxy, Protocol};
 use common::ids::Signature;
 use common::problem::Code;
@@ -8,6 +9,7 @@ use nix::sys::signal::Signal;
 use tests::payer::forged;
 use tests::rig::{Rig, RigOptions, SOON};
 use tests::stream::{Heard, Stream};
+use tests::wait_for;
 
 use super::balancer::{Balancer, Kind, address, replaced, shipped, upstreams};
 use super::restarts::{received, rig};
@@ -117,12 +119,44 @@ async fn streams_end_and_the_balancer_speaks(kind: Kind, alone: Code) {
         assert_eq!(relayer.wait_exit(SOON).await.expect("it ends").code(), Some(0));
     }
     let body = serde_json::to_vec(&channel.voucher(4)).expect("a voucher is JSON");
-    let reply = rig.http.post(&format!("{}/v1/payments", balancer.url()), body).await;
-    let problem = reply.problem();
-    assert_eq!((problem.code, problem.title.as_str()), (alone, alone.title()));
+    let url = format!("{}/v1/payments", balancer.url());
+    // HAProxy may take a moment to see that they are gone.
+    let reply = wait_for(SOON, "the balancer says that nobody is there", || async {
+        let reply = rig.http.post(&url, body.clone()).await;
+        (reply.problem().code == alone).then_some(reply)
+    });
+    let reply = reply.await;
+    assert_eq!((reply.status, reply.problem().title.as_str()), (alone.status(), alone.title()));
     assert_eq!(reply.retry_after.as_deref(), Some("1"));
     // What it says is true: nothing was recorded.
     assert_eq!(rig.stored(&channel).await.state.amount.units(), 3);
+}
+
+/// One that breaks off after it was sent the payment, and two where nobody listens: it may have been recorded, so that no
+/// answer may say that it was not.
+async fn what_was_sent_is_never_called_refused(kind: Kind) {
+    let rig = rig().await;
+    let proxy = FaultProxy::start(address(rig.relayer(0)), Protocol::Bytes).await;
+    proxy.cut();
+    let mut upstreams = upstreams(&rig);
+    upstreams[0].0 = proxy.address().to_string();
+    for (address, _) in &mut upstreams[1..] {
+        *address = format!("127.0.0.1:{}", free_port().expect("loopback has a free port"));
+    }
+    let balancer = Balancer::start(kind, &upstreams).await;
+    let channel = rig.channel(1_000).await;
+    for _ in 0..6 {
+        let answer = channel.pay(balancer.url(), 1).await.expect("an answer");
+        assert_eq!((answer.status, answer.code()), (504, Some("outcome_unknown")), "{kind:?}");
+    }
+    assert!(proxy.counts().connections > 0, "it was asked too");
+}
+
+#[tokio::test]
+async fn stack_what_was_sent_is_never_called_refused() {
+    for kind in [Kind::Nginx, Kind::Haproxy] {
+        what_was_sent_is_never_called_refused(kind).await;
+    }
 }
 
 #[tokio::test]
