@@ -20,7 +20,7 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 pub(crate) struct Balancer {
     url: String,
-    _child: Supervised,
+    child: Supervised,
     _dir: TempDir,
 }
 
@@ -101,12 +101,17 @@ impl Balancer {
         });
         assert_eq!(answer.await, 200);
         assert!(child.exited().is_none(), "it is another who answers: {}", child.log_tail());
-        Balancer { url: format!("http://{listen}"), _child: child, _dir: dir }
+        Balancer { url: format!("http://{listen}"), child, _dir: dir }
     }
 
     /// Where payers reach it.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The last lines of what it has said.
+    pub(crate) fn log_tail(&self) -> String {
+        self.child.log_tail()
     }
 }
 
