@@ -22,6 +22,8 @@ pub struct Paid {
     pub acknowledged: u64,
     /// The highest amount that was presented, whatever became of it.
     pub presented: u64,
+    /// What the payer was told, or found, each time a voucher was not taken.
+    pub failures: Vec<String>,
 }
 
 /// Payers at work, one a channel: each pays 1, 2, 3, …, and presents a voucher until it is taken or its channel closes.
@@ -75,7 +77,7 @@ async fn pay(
     acknowledged: watch::Sender<u64>,
     stop: CancellationToken,
 ) -> Paid {
-    let mut paid = Paid { channel, acknowledged: 0, presented: 0 };
+    let mut paid = Paid { channel, acknowledged: 0, presented: 0, failures: Vec::new() };
     let mut relayers = relayers.iter().cycle();
     let mut relayer = relayers.next().expect("there is a relayer to pay");
     while !stop.is_cancelled() {
@@ -90,11 +92,14 @@ async fn pay(
             // The seller has had enough.
             Ok(Err(problem)) if matches!(problem.code, Code::ChannelClosing | Code::ChannelClosed) => break,
             // Nothing was taken, or it is not known: the same voucher again.
-            Ok(Err(problem)) => assert!(
-                matches!(problem.code, Code::StoreUnavailable | Code::OutcomeUnknown | Code::Overloaded),
-                "a payer that pays in order is told {problem:?}"
-            ),
-            Err(_) => {}
+            Ok(Err(problem)) => {
+                assert!(
+                    matches!(problem.code, Code::StoreUnavailable | Code::OutcomeUnknown | Code::Overloaded),
+                    "a payer that pays in order is told {problem:?}"
+                );
+                paid.failures.push(problem.code.to_string());
+            }
+            Err(error) => paid.failures.push(format!("{error:?}")),
         }
         relayer = relayers.next().expect("it goes round for ever");
         tokio::time::sleep(PAUSE).await;

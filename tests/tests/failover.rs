@@ -150,7 +150,7 @@ async fn leaders_killed_again_and_again_under_load_settle_every_channel_once_for
         ask_to_close(&rig, channel).await;
     }
     let mut settled = Vec::new();
-    for Paid { channel, acknowledged, presented } in load.stop().await {
+    for Paid { channel, acknowledged, presented, .. } in load.stop().await {
         let amount = rig.in_status(&channel, Status::Closed).await.state.amount.units();
         assert!(
             (acknowledged..=presented).contains(&amount),

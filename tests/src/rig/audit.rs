@@ -149,7 +149,7 @@ impl Rig {
     /// Something is missing, or was recorded twice.
     pub async fn assert_kept(&self, paid: &[Paid]) {
         let in_streams = self.in_streams().await;
-        for Paid { channel, acknowledged, presented } in paid {
+        for Paid { channel, acknowledged, presented, .. } in paid {
             let id = channel.id();
             let recorded = self.stored(channel).await.state.amount.units();
             assert!(

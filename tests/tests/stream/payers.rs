@@ -93,7 +93,8 @@ async fn assert_recorded_once(rig: &Rig, channels: &[Channel]) {
     let mut paid = Vec::new();
     for channel in channels {
         let amount = rig.stored(channel).await.state.amount.units();
-        paid.push(tests::load::Paid { channel: channel.clone(), acknowledged: amount, presented: amount });
+        let (channel, failures) = (channel.clone(), Vec::new());
+        paid.push(tests::load::Paid { channel, acknowledged: amount, presented: amount, failures });
     }
     rig.assert_kept(&paid).await;
 }
