@@ -14,7 +14,8 @@ use issuer::config::{Development, Limits};
 use issuer::ledger::{Ledger, LedgerError, Rules};
 use proptest::prelude::*;
 
-use crate::harness::{Party, START_MS, Settlement, issuer_key};
+use super::BACKEND;
+use crate::harness::{Database, Party, START_MS, Settlement, issuer_key};
 
 const START: u64 = 100;
 const LIFETIME_S: u64 = 100;
@@ -152,6 +153,7 @@ impl Model {
 /// A ledger under test: two payers and a payee.
 struct Subject {
     _dir: tempfile::TempDir,
+    _database: Database,
     ledger: Ledger,
     clock: Clock,
     parties: [Party; 3],
@@ -173,12 +175,15 @@ impl Subject {
             limits: Limits::default(),
             clock: clock.clone(),
         };
-        let ledger = Ledger::open(&dir.path().join("ledger.db"), rules).expect("opened");
+        let database = Database::new(BACKEND, dir.path()).await;
+        let config = database.config();
+        let opening = tokio::task::spawn_blocking(move || Ledger::open(&config, rules));
+        let ledger = opening.await.expect("no panic").expect("opened");
         let parties = [1, 2, 3].map(Party::new);
         for party in &parties {
             ledger.register(party.key()).await.expect("registered");
         }
-        Subject { _dir: dir, ledger, clock, parties, channels: Vec::new() }
+        Subject { _dir: dir, _database: database, ledger, clock, parties, channels: Vec::new() }
     }
 
     async fn open(&mut self, payer: usize, capacity: u64, salt: u64) -> Option<Code> {
