@@ -30,8 +30,9 @@ impl Worker {
         for mut connection in connections {
             let queue = queue.clone();
             std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-                // Whoever waits for a job holds the queue; whoever has one has let go of it.
-                while let Some(job) = queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv() {
+                // Whoever waits for a job holds the queue, and lets go of it with the job in hand.
+                let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+                while let Some(job) = next() {
                     // A panic undoes the transaction as it unwinds, and must not end the jobs behind it.
                     if catch_unwind(AssertUnwindSafe(|| job(&mut connection))).is_err() {
                         tracing::error!("a ledger operation panicked");
@@ -95,6 +96,23 @@ mod tests {
         assert!(matches!(worker.run(|_| Ok(())).await, Err(LedgerError::Overloaded)));
         release.send(()).expect("the job waits");
         assert!(running.await.expect("no panic").is_ok() && waiting.await.expect("no panic").is_ok());
+    }
+
+    #[tokio::test]
+    async fn jobs_run_side_by_side_on_as_many_connections_as_there_are() {
+        let connections =
+            (0..3).map(|_| rusqlite::Connection::open_in_memory().expect("in memory")).collect();
+        let worker = Worker::start("test", connections, 3).expect("threads");
+        let all_at_once = Arc::new(std::sync::Barrier::new(3));
+        let jobs = futures::future::join_all((0..3).map(|_| {
+            let all_at_once = all_at_once.clone();
+            worker.run(move |_| {
+                all_at_once.wait();
+                Ok(())
+            })
+        }));
+        let done = tokio::time::timeout(std::time::Duration::from_secs(20), jobs).await;
+        assert!(done.expect("none waits for another's end").iter().all(Result::is_ok));
     }
 
     #[tokio::test]

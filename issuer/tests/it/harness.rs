@@ -188,6 +188,10 @@ impl Bank {
         }
     }
 
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// A registered party.
     pub(crate) async fn party(&self, seed: u8) -> Party {
         let party = Party::new(seed);

@@ -15,7 +15,7 @@ use issuer::ledger::{Ledger, LedgerError, Rules};
 use proptest::prelude::*;
 
 use super::BACKEND;
-use crate::harness::{Database, Party, START_MS, Settlement, issuer_key};
+use crate::harness::{Backend, Database, Party, START_MS, Settlement, issuer_key};
 
 const START: u64 = 100;
 const LIFETIME_S: u64 = 100;
@@ -279,7 +279,11 @@ async fn compare(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    // A database for each case takes PostgreSQL a while.
+    #![proptest_config(ProptestConfig {
+        cases: if BACKEND == Backend::Postgres { 12 } else { 48 },
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn random_operations_end_as_a_naive_model_says_and_the_books_balance(

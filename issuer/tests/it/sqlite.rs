@@ -1,5 +1,7 @@
 //! The suite on the embedded database.
 
+#![expect(clippy::duplicate_mod, reason = "the suite runs on both databases")]
+
 use crate::harness::Backend;
 
 /// What every test here runs on.

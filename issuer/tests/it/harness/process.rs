@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use common::ids::ChannelId;
 use common::wire::SettlementRequest;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use service::issuer_client::{IssuerClient, IssuerClientConfig};
 
 use super::database::Database;
@@ -14,7 +16,6 @@ use super::database::Database;
 pub(crate) struct Process {
     child: Child,
     pub(crate) url: String,
-    pub(crate) admin_url: String,
 }
 
 impl Process {
@@ -25,6 +26,21 @@ impl Process {
 
     /// As [`Process::start`], with further variables.
     pub(crate) async fn start_with(dir: &Path, database: &Database, variables: &[(&str, &str)]) -> Process {
+        let mut command = Self::command(dir, database);
+        command.envs(variables.iter().copied());
+        tokio::task::spawn_blocking(move || Self::run(command)).await.expect("no panic")
+    }
+
+    /// What one says that does not start.
+    pub(crate) async fn refusal(dir: &Path, database: &Database) -> String {
+        let mut command = Self::command(dir, database);
+        let said = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
+        let said = said.expect("the program starts");
+        assert!(!said.status.success(), "it should have failed");
+        String::from_utf8_lossy(&said.stderr).into_owned()
+    }
+
+    fn command(dir: &Path, database: &Database) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_issuer"));
         command
             .env("MILLRACE_ISSUER__LISTEN", "127.0.0.1:0")
@@ -34,24 +50,27 @@ impl Process {
             .env("MILLRACE_ISSUER__DEVELOPMENT__ENABLED", "true")
             .env("MILLRACE_ISSUER__LOG__FORMAT", "json")
             .env("RUST_LOG", "info")
-            .envs(variables.iter().copied())
             .stderr(Stdio::piped());
-        tokio::task::spawn_blocking(move || {
-            let mut child = command.spawn().expect("the program starts");
-            let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-            let ready = lines
-                .by_ref()
-                .map(|line| line.expect("a line"))
-                .find(|line| line.contains("issuer ready"))
-                .expect("it gets ready");
-            let ready: serde_json::Value = serde_json::from_str(&ready).expect("a JSON line");
-            let url = |key: &str| format!("http://{}", ready[key].as_str().expect("an address"));
-            // Someone must go on reading, or the next line logged would fail.
-            std::thread::spawn(move || lines.for_each(drop));
-            Process { child, url: url("listen"), admin_url: url("admin_listen") }
-        })
-        .await
-        .expect("no panic")
+        command
+    }
+
+    fn run(mut command: Command) -> Process {
+        let mut child = command.spawn().expect("the program starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let ready = lines
+            .by_ref()
+            .map(|line| line.expect("a line"))
+            .find(|line| line.contains("issuer ready"))
+            .expect("it gets ready");
+        let ready: serde_json::Value = serde_json::from_str(&ready).expect("a JSON line");
+        let url = |key: &str| format!("http://{}", ready[key].as_str().expect("an address"));
+        // Someone must go on reading, or the next line logged would fail.
+        std::thread::spawn(move || lines.for_each(drop));
+        Process { child, url: url("listen") }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"))
     }
 
     pub(crate) fn client(&self) -> IssuerClient {
@@ -70,8 +89,7 @@ impl Process {
 
     /// Ends it with SIGKILL, which it cannot catch.
     pub(crate) fn kill(&self) {
-        let killed = Command::new("kill").args(["-9", &self.child.id().to_string()]).status();
-        assert!(killed.expect("kill runs").success());
+        kill(self.pid(), Signal::SIGKILL).expect("it is there");
     }
 }
 

@@ -42,23 +42,31 @@ impl Server {
         if let Some(server) = shared.upgrade() {
             return server;
         }
-        let server = Arc::new(Server::start(&[]));
+        let server = Arc::new(Server::start());
         *shared = Arc::downgrade(&server);
         server
     }
 
-    /// A server with settings of its own. It also listens on a port of the loopback.
-    pub(crate) fn start(settings: &[&str]) -> Server {
+    /// A server of a test's own, which is reached through its socket.
+    pub(crate) fn start() -> Server {
+        Self::start_with(&[], |_| ())
+    }
+
+    /// As [`Server::start`], with further settings, and with something done to its files before it starts.
+    pub(crate) fn start_with(settings: &[&str], prepare: impl FnOnce(&Server)) -> Server {
         let dir = tempfile::Builder::new().prefix("mr-pg").tempdir().expect("a temp dir");
         let data = dir.path().join("data");
         run(Command::new("cp").arg("-a").arg(template()).arg(&data));
         if let Some(user) = other_user() {
             chown(dir.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("root may");
         }
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("an address").port();
+        let port = {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+            free.local_addr().expect("an address").port()
+        };
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let server = Server { dir, port, settings, process: Mutex::new(None), databases: AtomicU32::new(0) };
+        prepare(&server);
         server.run();
         server
     }
@@ -68,7 +76,7 @@ impl Server {
         self.dir.path()
     }
 
-    /// The port that it listens on.
+    /// The port that it listens on, where it is told to listen.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -103,17 +111,11 @@ impl Server {
         connect(&self.url(database)).await.expect("it answers")
     }
 
-    /// SIGKILL for every process of the server, as a crash would have it, and whatever else a signal does.
-    pub(crate) fn signal(&self, signal: Signal) {
-        let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
-        kill(process.as_ref().expect("it runs").pid, signal).expect("it is there");
-    }
-
     /// Stops the server as after a crash: connections are cut, and what was committed is found in its log.
     pub(crate) fn stop(&self) {
         let process = self.process.lock().unwrap_or_else(PoisonError::into_inner).take().expect("it runs");
         kill(process.pid, Signal::SIGQUIT).expect("it is there");
-        process.ends.recv_timeout(WITHIN).expect("it ends");
+        assert!(has_ended(&process), "it ends");
     }
 
     /// Starts a stopped server again, on the same data and at the same address.
@@ -145,13 +147,15 @@ impl Server {
         self.wait_until_it_answers();
     }
 
+    /// On a thread of its own: the caller may be in a runtime already.
     fn wait_until_it_answers(&self) {
         let url = self.url("postgres");
+        let socket = self.dir().join(format!(".s.PGSQL.{}", self.port));
         let answers = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.expect("a runtime");
             let deadline = Instant::now() + WITHIN;
-            while runtime.block_on(connect(&url)).is_err() {
+            while !socket.exists() || runtime.block_on(connect(&url)).is_err() {
                 if Instant::now() > deadline {
                     return false;
                 }
@@ -170,17 +174,21 @@ impl Drop for Server {
     fn drop(&mut self) {
         let process = self.process.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(process) = process {
-            // A server that a test has frozen ends when it goes on. Already gone is fine too.
+            // Already gone is fine too.
             let _ = kill(process.pid, Signal::SIGQUIT);
-            let _ = kill(process.pid, Signal::SIGCONT);
-            let _ = process.ends.recv_timeout(WITHIN);
+            has_ended(&process);
         }
     }
 }
 
+/// Whether it ended in time. Nothing is ever sent: the channel closes with the process.
+fn has_ended(process: &Process) -> bool {
+    process.ends.recv_timeout(WITHIN) == Err(mpsc::RecvTimeoutError::Disconnected)
+}
+
 /// Small, and quick to start.
 const FOR_TESTS: [&str; 8] = [
-    "listen_addresses=127.0.0.1",
+    "listen_addresses=",
     "fsync=off",
     "shared_buffers=16MB",
     "max_connections=200",
