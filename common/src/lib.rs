@@ -14,7 +14,7 @@
 //! * [`wire`], [`problem`]: JSON bodies and error codes as they cross HTTP. No HTTP itself.
 //! * [`store`]: the only code that names Redis: keys, scripts, streams, the lease.
 //! * [`journal`], [`merkle`]: the form of the settler's lasting record, and what proves that nothing of it was changed.
-//! * [`config`], [`secret`], [`clock`], [`telemetry`]: what a process needs around all this.
+//! * [`config`], [`secret`], [`tls`], [`clock`], [`telemetry`]: what a process needs around all this.
 //! * [`fault_point`]: where tests stop a process; in no release build. `testing`: what unit tests start from.
 
 pub mod amount;
@@ -36,6 +36,7 @@ pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod text;
+pub mod tls;
 pub mod verify;
 pub mod voucher;
 pub mod wire;

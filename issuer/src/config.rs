@@ -1,7 +1,8 @@
 //! The issuer's configuration. `config.issuer.yaml` names every key with its unit, its default and why.
 
+mod database;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use common::amount::Amount;
 use common::channel::ASSET_MAX_BYTES;
@@ -10,6 +11,8 @@ use common::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service::http::HttpConfig;
+
+pub use database::{DatabaseConfig, Place};
 
 /// Ten years of 365 days.
 const TEN_YEARS_S: u64 = 315_360_000;
@@ -22,8 +25,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of the admin listener: `/livez`, `/readyz`, `/metrics`.
     pub admin_listen: SocketAddr,
-    /// Path of the database file; its directory must exist.
-    pub database: PathBuf,
+    /// The database. Written as one text, it is `database.url`.
+    #[serde(deserialize_with = "database::text_or_table")]
+    #[schemars(schema_with = "database::text_or_table_schema")]
+    pub database: DatabaseConfig,
     /// The key that signs receipts, as `env:NAME` or `file:/path`. Required.
     pub signing_key: Option<SecretRef>,
     /// Play money.
@@ -41,7 +46,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 7071)),
-            database: PathBuf::from("millrace-issuer.db"),
+            database: DatabaseConfig::default(),
             signing_key: None,
             development: Development::default(),
             limits: Limits::default(),
@@ -121,9 +126,7 @@ impl common::config::Config for Config {
                 "env:NAME or file:/path (or set MILLRACE_ISSUER__SIGNING_KEY): the issuer signs every receipt",
             ));
         }
-        if self.database.as_os_str().is_empty() {
-            return Err(ConfigError::invalid("database", "the path of a file"));
-        }
+        self.database.validate()?;
         let asset = &self.development.asset;
         if asset.is_empty() || asset.len() > ASSET_MAX_BYTES || !asset.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(ConfigError::invalid("development.asset", "1 to 64 bytes of visible ASCII"));

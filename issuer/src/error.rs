@@ -15,7 +15,18 @@ pub(crate) fn to_api(error: LedgerError) -> ApiError {
             tracing::debug!(code = %problem.code, detail = ?problem.detail, field = ?problem.field, "refused");
             ApiError(problem)
         }
-        LedgerError::Overloaded => Problem::new(Code::Overloaded).retry_after_s(RETRY_AFTER_S).into(),
+        LedgerError::Overloaded | LedgerError::Contended => {
+            Problem::new(Code::Overloaded).retry_after_s(RETRY_AFTER_S).into()
+        }
+        // Not logged one by one: `crate::watch` says once that the database is away.
+        LedgerError::Unavailable { .. } => {
+            tracing::debug!(%error, "not carried out");
+            Problem::new(Code::StoreUnavailable).retry_after_s(RETRY_AFTER_S).into()
+        }
+        LedgerError::OutcomeUnknown { .. } => {
+            tracing::warn!(%error, "an outcome is not known");
+            Problem::new(Code::OutcomeUnknown).into()
+        }
         LedgerError::Database(_) | LedgerError::Inconsistent { .. } | LedgerError::Stopped => {
             tracing::error!(%error, "the ledger failed");
             Problem::new(Code::Internal).into()

@@ -1,4 +1,4 @@
-//! The ledger: accounts, channels and settlements in an embedded SQL database, where money moves only by postings.
+//! The ledger: accounts, channels and settlements in an SQL database, where money moves only by postings.
 //!
 //! # What must stay true
 //!
@@ -8,7 +8,8 @@
 //!
 //! # Layout
 //!
-//! * `schema`: tables and how they came about; `worker`: the thread behind each connection.
+//! * `sql`: what the rules ask of a database. `sqlite`, `postgres`: the two that carry it out, with their tables and how
+//!   these came about. `opening`: from a configuration to connections; `worker`: the threads behind them.
 //! * `books`: postings, the only way money moves, and the check that adds them up anew.
 //! * `accounts`, `channels`, `settlements`: the operations, as functions of an open transaction. `batches`: several
 //!   settlements in one, and what the issuer commits to.
@@ -17,11 +18,13 @@ mod accounts;
 mod batches;
 mod books;
 mod channels;
-mod schema;
+mod opening;
+mod postgres;
 mod settlements;
+mod sql;
+mod sqlite;
 mod worker;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use common::batch::ChannelSettlement;
@@ -34,16 +37,13 @@ use common::wire::{
     Account, IssuerChannel, IssuerChannelPage, IssuerInfo, OpenRequest, RefundRequest, SettlementRequest,
 };
 use ed25519_dalek::SigningKey;
-use rusqlite::{Transaction, TransactionBehavior};
 use service::issuer_client::{Books, ChannelQuery};
 
-use crate::config::{Development, Limits};
+use crate::config::{DatabaseConfig, Development, Limits};
 pub use batches::Settlement;
-pub use schema::OpenError;
+pub use opening::OpenError;
+use sql::{Purpose, Tx};
 use worker::Worker;
-
-/// Adding up the books may wait behind one that runs, and no more.
-const AUDIT_QUEUE_MAX: usize = 2;
 
 /// Why an operation did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -54,9 +54,24 @@ pub enum LedgerError {
     /// Too many operations wait already; this one was not begun.
     #[error("too many operations are waiting")]
     Overloaded,
+    /// Another transaction came between, and nothing was changed. Begun anew, this one sees what the other did.
+    #[error("another transaction came between")]
+    Contended,
+    /// The database cannot be reached, or takes nothing now; nothing was changed.
+    #[error("the database is not available: {detail}")]
+    Unavailable {
+        /// What it said, or what became of the connection.
+        detail: String,
+    },
+    /// The database was told to commit and did not answer. The same again is safe, and finds what took place.
+    #[error("the database did not say whether it committed: {detail}")]
+    OutcomeUnknown {
+        /// What became of the connection.
+        detail: String,
+    },
     /// The database failed.
     #[error("database: {0}")]
-    Database(rusqlite::Error),
+    Database(Box<dyn std::error::Error + Send + Sync>),
     /// What is stored contradicts itself; nothing was changed.
     #[error("the ledger contradicts itself: {detail}")]
     Inconsistent {
@@ -95,7 +110,7 @@ impl From<rusqlite::Error> for LedgerError {
         match error.sqlite_error_code() {
             // Another process held the write lock for all of the busy timeout: the transaction never began.
             Some(rusqlite::ErrorCode::DatabaseBusy) => LedgerError::Overloaded,
-            _ => LedgerError::Database(error),
+            _ => LedgerError::Database(error.into()),
         }
     }
 }
@@ -137,25 +152,25 @@ pub struct Ledger {
     writer: Worker,
     reader: Worker,
     auditor: Worker,
+    watcher: Worker,
 }
 
 impl Ledger {
-    /// Opens the database at `path`, making or upgrading it as needed. Blocks.
+    /// Opens the database, making or upgrading its tables as needed. Blocks; not for async threads.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(path: &Path, rules: Rules) -> Result<Self, OpenError> {
-        let writer = schema::open_for_writing(path, &rules.public_key)?;
-        Ok(Self {
-            writer: Worker::start("ledger-writer", writer, rules.limits.write_queue_max)?,
-            reader: Worker::start(
-                "ledger-reader",
-                schema::open_for_reading(path)?,
-                rules.limits.read_queue_max,
-            )?,
-            auditor: Worker::start("ledger-auditor", schema::open_for_reading(path)?, AUDIT_QUEUE_MAX)?,
-            rules: Arc::new(rules),
-        })
+    pub fn open(config: &DatabaseConfig, rules: Rules) -> Result<Self, OpenError> {
+        let opening::Workers { writer, reader, auditor, watcher } = opening::open(config, &rules)?;
+        Ok(Self { rules: Arc::new(rules), writer, reader, auditor, watcher })
+    }
+
+    /// Whether the database answers: on a connection of its own, so that it is not asked whether the others are busy.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn check(&self) -> Result<(), LedgerError> {
+        Self::read_with(&self.watcher, |tx| tx.one("SELECT only_row FROM issuer", &[]).map(drop)).await
     }
 
     /// Who the issuer is.
@@ -184,7 +199,7 @@ impl Ledger {
     /// # Errors
     /// `malformed`, `invalid_signature`, `unknown_account`, `insufficient_funds`.
     pub async fn open_channel(&self, request: OpenRequest) -> Result<Opened, LedgerError> {
-        self.write(move |tx, rules| channels::open(tx, rules, request)).await
+        self.write(move |tx, rules| channels::open(tx, rules, &request)).await
     }
 
     /// Reads a channel.
@@ -263,22 +278,24 @@ impl Ledger {
     /// # Errors
     /// The database fails. Books that do not balance are an answer, not an error.
     pub async fn verify_books(&self) -> Result<Books, LedgerError> {
-        self.auditor.run(|connection| books::verify(&connection.transaction()?)).await
+        Self::read_with(&self.auditor, books::verify).await
     }
 
-    /// Runs an operation in a transaction that ends with it: committed and flushed if `Ok`, undone if not.
+    /// Runs an operation in a transaction that ends with it: committed and flushed if `Ok`, undone if not. Where the
+    /// database asks for that, it is begun anew: what it did before was undone.
     async fn write<T: Send + 'static>(
         &self,
-        operation: impl FnOnce(&Transaction<'_>, &Rules) -> Result<T, LedgerError> + Send + 'static,
+        mut operation: impl FnMut(&dyn Tx, &Rules) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
         let rules = self.rules.clone();
         self.writer
             .run(move |connection| {
-                // Immediate: what is read in here cannot change before it is written.
-                let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let result = operation(&tx, &rules)?;
-                tx.commit()?;
-                Ok(result)
+                let mut done = None;
+                connection.transact(Purpose::Write, &mut |tx| {
+                    done = Some(operation(tx, &rules)?);
+                    Ok(())
+                })?;
+                done.ok_or(LedgerError::Stopped)
             })
             .await
     }
@@ -286,8 +303,24 @@ impl Ledger {
     /// Runs a read on one state of the database.
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Transaction<'_>) -> Result<T, LedgerError> + Send + 'static,
+        read: impl FnMut(&dyn Tx) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        self.reader.run(|connection| read(&connection.transaction()?)).await
+        Self::read_with(&self.reader, read).await
+    }
+
+    async fn read_with<T: Send + 'static>(
+        worker: &Worker,
+        mut read: impl FnMut(&dyn Tx) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        worker
+            .run(move |connection| {
+                let mut found = None;
+                connection.transact(Purpose::Read, &mut |tx| {
+                    found = Some(read(tx)?);
+                    Ok(())
+                })?;
+                found.ok_or(LedgerError::Stopped)
+            })
+            .await
     }
 }

@@ -14,6 +14,8 @@ pub mod ledger;
 mod metrics;
 mod router;
 
+use std::time::Duration;
+
 use anyhow::Context;
 use common::clock::Clock;
 use common::config::Config as _;
@@ -59,7 +61,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
     let database = config.database.clone();
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(&database, rules))
         .await?
-        .with_context(|| format!("database: cannot open {}", config.database.display()))?;
+        .with_context(|| format!("database: cannot open {}", config.database.url))?;
 
     let listeners = Listeners::bind(config.listen, config.admin_listen).await?;
     let readiness = Readiness::new("starting");
@@ -67,6 +69,9 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
     service::admin::show_readiness(&registry, &readiness).context("metrics")?;
     let metrics = Metrics::new(&registry).context("metrics")?;
     let admin = service::admin::router(readiness.clone(), registry);
+    let check_every = Duration::from_millis(config.database.check_interval_ms);
+    let watching = watch(ledger.clone(), check_every, readiness.clone());
+    tokio::spawn(shutdown.clone().run_until_cancelled_owned(watching));
     let router = router::router(App { ledger, metrics });
     let running = listeners.serve(router, admin, config.http.clone(), readiness.clone(), shutdown);
     readiness.set_ready();
@@ -74,9 +79,31 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
         listen = %running.addr,
         admin_listen = %running.admin_addr,
         %public_key,
-        database = %config.database.display(),
+        database = config.database.url,
         development = config.development.enabled,
         "issuer ready"
     );
     Ok(running)
+}
+
+/// Tells `/readyz`, and once the log, whether the database answers.
+async fn watch(ledger: Ledger, every: Duration, readiness: Readiness) {
+    let mut is_away = false;
+    loop {
+        tokio::time::sleep(every).await;
+        match ledger.check().await {
+            Ok(()) => {
+                if std::mem::take(&mut is_away) {
+                    tracing::info!("the database answers again");
+                }
+                readiness.set_ready();
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut is_away, true) {
+                    tracing::error!(%error, "the database does not answer: nothing is settled until it does");
+                }
+                readiness.set_not_ready(error.to_string());
+            }
+        }
+    }
 }

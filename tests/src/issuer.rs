@@ -2,13 +2,13 @@
 
 mod scripted;
 
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::clock::Clock;
 use common::ids::PublicKey;
 use common::secret::{SecretRef, read_signing_key, write_signing_key};
 use ed25519_dalek::SigningKey;
+use issuer::config::DatabaseConfig;
 use issuer::{Config, Running};
 use service::issuer_client::IssuerClient;
 use tempfile::TempDir;
@@ -26,7 +26,6 @@ pub struct TestIssuer {
     // Ends the issuer's tasks; the directory under its database goes last.
     _shutdown: tokio_util::sync::DropGuard,
     running: Running,
-    config: Config,
     clock: Clock,
     key: SigningKey,
     _dir: TempDir,
@@ -54,7 +53,7 @@ impl TestIssuer {
         let mut config = Config {
             listen: any_port,
             admin_listen: any_port,
-            database: dir.path().join("issuer.db"),
+            database: DatabaseConfig::file(&dir.path().join("issuer.db")),
             signing_key: Some(SecretRef::File(key_file.display().to_string())),
             ..Config::default()
         };
@@ -64,10 +63,10 @@ impl TestIssuer {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
         let clock = Clock::manual(u64::try_from(now.as_millis()).expect("the time of day fits"));
         let shutdown = CancellationToken::new();
-        let running = issuer::start(config.clone(), clock.clone(), shutdown.clone())
+        let running = issuer::start(config, clock.clone(), shutdown.clone())
             .await
             .unwrap_or_else(|error| panic!("the issuer does not start: {error:#}"));
-        TestIssuer { _shutdown: shutdown.drop_guard(), running, config, clock, key, _dir: dir }
+        TestIssuer { _shutdown: shutdown.drop_guard(), running, clock, key, _dir: dir }
     }
 
     /// Base URL of its public listener.
@@ -88,11 +87,6 @@ impl TestIssuer {
     /// A client of it.
     pub fn client(&self) -> IssuerClient {
         issuer_client(&self.url())
-    }
-
-    /// Its database.
-    pub fn database(&self) -> &PathBuf {
-        &self.config.database
     }
 
     /// Moves its clock: channels expire without waiting.

@@ -1,16 +1,10 @@
 //! From configuration to connections.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fred::clients::SubscriberClient;
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
-use fred::rustls::crypto::ring;
-use fred::rustls::pki_types::CertificateDer;
-use fred::rustls::pki_types::pem::PemObject as _;
-use fred::rustls::{ClientConfig, RootCertStore};
-use fred::rustls_native_certs;
 use fred::types::Builder;
 use fred::types::config::{Config, ReconnectPolicy, TlsConnector, UnresponsiveConfig};
 use tokio::sync::broadcast::error::RecvError;
@@ -23,9 +17,12 @@ use super::preflight::Memory;
 use super::replicas::Replicas;
 use super::{Inner, Store, StoreError};
 use crate::config::{ConfigError, RedisConfig};
+use crate::tls::{self, TlsKeys};
 
 /// Pauses between attempts to reconnect start here, in ms, and double.
 const RECONNECT_DELAY_MIN_MS: u32 = 20;
+
+const TLS_KEYS: TlsKeys = TlsKeys { url: "redis.url", ca_file: "redis.tls_ca_file" };
 
 impl Store {
     /// Starts to connect, and goes on trying for ever: whether Redis is there now shows in [`Store::preflight`].
@@ -81,7 +78,7 @@ pub(super) fn builder(config: &RedisConfig) -> Result<Builder, ConfigError> {
         redis.password = Some(password);
     }
     if config.url.starts_with("rediss") {
-        redis.tls = Some(TlsConnector::from(tls(config.tls_ca_file.as_deref())?).into());
+        redis.tls = Some(TlsConnector::from(tls::believing(config.tls_ca_file.as_deref(), TLS_KEYS)?).into());
     }
     let command_timeout = Duration::from_millis(config.command_timeout_ms);
     let connect_timeout = Duration::from_millis(config.connect_timeout_ms);
@@ -107,32 +104,6 @@ pub(super) fn builder(config: &RedisConfig) -> Result<Builder, ConfigError> {
             2,
         ));
     Ok(builder)
-}
-
-/// TLS that believes a server whose certificate comes from `ca_file`, or from the system's authorities without one.
-fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ConfigError> {
-    let (key, certificates) = match ca_file {
-        Some(path) => {
-            const KEY: &str = "redis.tls_ca_file";
-            let unreadable = |error| {
-                ConfigError::invalid(KEY, format!("PEM with certificates in {} ({error})", path.display()))
-            };
-            let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-            (KEY, certificates.map_err(unreadable)?)
-        }
-        // What cannot be read of the system's authorities is left out: those that could be may well be enough.
-        None => ("redis.url", rustls_native_certs::load_native_certs().certs),
-    };
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    if added == 0 {
-        return Err(ConfigError::invalid(key, "at least one authority to trust, for TLS"));
-    }
-    // Named, as the program holds more than one provider: rustls does not choose between them, and panics.
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ConfigError::invalid("redis.url", format!("TLS that can be set up ({error})")))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Says once when a connection is lost and once when it is back, however many attempts lie between; and sees to it that

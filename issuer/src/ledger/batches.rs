@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use common::batch::{ChannelSettlement, commit};
+use common::ids::ChannelId;
 use common::voucher::Unproven;
-use rusqlite::Transaction;
 
 use super::settlements::{self, Settled};
+use super::sql::{Lock, Tx};
 use super::{LedgerError, Rules};
 
 /// What became of one settlement: the text of its receipt, or why there is none.
@@ -18,11 +19,13 @@ pub type Settlement = Result<String, LedgerError>;
 /// # Errors
 /// The database fails: nothing at all is kept.
 pub(super) fn settle(
-    tx: &Transaction<'_>,
+    tx: &dyn Tx,
     rules: &Rules,
     batch: &[ChannelSettlement],
     proven: &[Option<Result<(), Unproven>>],
 ) -> Result<Vec<Settlement>, LedgerError> {
+    let concerned: Vec<ChannelId> = batch.iter().map(|settlement| settlement.channel_id).collect();
+    tx.lock(Lock::PartiesOf(&concerned))?;
     // All receipts of a batch are of one time, which is signed with the root.
     let at_ms = rules.now_ms();
     let mut receipts = Vec::new();
@@ -62,22 +65,17 @@ pub(super) fn settle(
 
 /// Runs one operation of several: what it wrote is undone where it fails. The outer error ends all of them.
 fn within_savepoint<T>(
-    tx: &Transaction<'_>,
+    tx: &dyn Tx,
     operation: impl FnOnce() -> Result<T, LedgerError>,
 ) -> Result<Result<T, LedgerError>, LedgerError> {
-    let run = |sql| -> Result<(), LedgerError> {
-        tx.prepare_cached(sql)?.execute([])?;
-        Ok(())
-    };
+    let run = |sql| tx.execute(sql, &[]).map(drop);
     run("SAVEPOINT one_of_several")?;
     let result = operation();
     match &result {
         Ok(_) => {}
         // About this one alone: the others have nothing to do with it.
         Err(LedgerError::Refused(_) | LedgerError::Inconsistent { .. }) => run("ROLLBACK TO one_of_several")?,
-        Err(LedgerError::Overloaded | LedgerError::Database(_) | LedgerError::Stopped) => {
-            return result.map(Ok);
-        }
+        Err(_) => return result.map(Ok),
     }
     run("RELEASE one_of_several")?;
     Ok(result)

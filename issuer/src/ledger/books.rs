@@ -7,11 +7,10 @@ use common::amount::Amount;
 use common::channel::Terms;
 use common::ids::{ChannelId, PublicKey};
 use common::problem::{Code, Problem};
-use rusqlite::{OptionalExtension, Transaction, params};
 use service::issuer_client::{AssetBooks, Books};
 
 use super::LedgerError;
-use super::schema::{amount, stored};
+use super::sql::Tx;
 
 /// Why money moves.
 #[derive(Clone, Copy, Debug)]
@@ -55,9 +54,8 @@ impl Place<'_> {
 }
 
 /// The postings of one operation in one asset, within the transaction that is the operation.
-#[derive(Debug)]
 pub(super) struct Operation<'a> {
-    tx: &'a Transaction<'a>,
+    tx: &'a dyn Tx,
     asset: &'a str,
     id: i64,
 }
@@ -65,14 +63,14 @@ pub(super) struct Operation<'a> {
 impl<'a> Operation<'a> {
     /// Begins an operation.
     pub(super) fn begin(
-        tx: &'a Transaction<'_>,
+        tx: &'a dyn Tx,
         kind: OperationKind,
         asset: &'a str,
         at_ms: i64,
     ) -> Result<Self, LedgerError> {
-        tx.prepare_cached("INSERT INTO operations (kind, at_ms) VALUES (?1, ?2)")?
-            .execute(params![kind.as_str(), at_ms])?;
-        Ok(Self { tx, asset, id: tx.last_insert_rowid() })
+        let sql = "INSERT INTO operations (kind, at_ms) VALUES (?1, ?2) RETURNING id";
+        let id = tx.one(sql, &[kind.as_str().into(), at_ms.into()])?.get(0)?;
+        Ok(Self { tx, asset, id })
     }
 
     /// Moves `amount`; nothing, where it is zero.
@@ -96,12 +94,11 @@ impl<'a> Operation<'a> {
             .ok_or_else(|| LedgerError::inconsistent("a balance would pass everything that was issued"))?;
         self.set_balance(from_id, from_after)?;
         self.set_balance(to_id, to_after)?;
-        self.tx
-            .prepare_cached(
-                "INSERT INTO postings (operation_id, from_account, to_account, asset, amount)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![self.id, from_id, to_id, self.asset, stored(amount.units())])?;
+        self.tx.execute(
+            "INSERT INTO postings (operation_id, from_account, to_account, asset, amount)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            &[self.id.into(), from_id.into(), to_id.into(), self.asset.into(), amount.into()],
+        )?;
         Ok(())
     }
 
@@ -122,26 +119,22 @@ impl<'a> Operation<'a> {
 
     /// The account's row and balance, made where there is none yet.
     fn account(&self, place: &Place<'_>) -> Result<(i64, Amount), LedgerError> {
-        let (kind, owner) = place.kind_and_owner();
-        let found = self
-            .tx
-            .prepare_cached("SELECT id, balance FROM accounts WHERE kind = ?1 AND owner = ?2 AND asset = ?3")?
-            .query_row(params![kind, owner, self.asset], |row| Ok((row.get(0)?, amount(row.get(1)?))))
-            .optional()?;
-        if let Some(found) = found {
-            return Ok(found);
+        if let Place::Party(key) = place {
+            self.tx.check_held(key)?;
         }
-        self.tx
-            .prepare_cached("INSERT INTO accounts (kind, owner, asset) VALUES (?1, ?2, ?3)")?
-            .execute(params![kind, owner, self.asset])?;
-        Ok((self.tx.last_insert_rowid(), Amount::ZERO))
+        let (kind, owner) = place.kind_and_owner();
+        let key = [kind.into(), owner.into(), self.asset.into()];
+        let sql = "SELECT id, balance FROM accounts WHERE kind = ?1 AND owner = ?2 AND asset = ?3";
+        if let Some(found) = self.tx.first(sql, &key)? {
+            return Ok((found.get(0)?, found.get(1)?));
+        }
+        let sql = "INSERT INTO accounts (kind, owner, asset) VALUES (?1, ?2, ?3) RETURNING id";
+        Ok((self.tx.one(sql, &key)?.get(0)?, Amount::ZERO))
     }
 
     fn set_balance(&self, account_id: i64, balance: Amount) -> Result<(), LedgerError> {
-        self.tx
-            .prepare_cached("UPDATE accounts SET balance = ?2 WHERE id = ?1")?
-            .execute(params![account_id, stored(balance.units())])?;
-        Ok(())
+        let sql = "UPDATE accounts SET balance = ?2 WHERE id = ?1";
+        self.tx.execute(sql, &[account_id.into(), balance.into()]).map(drop)
     }
 }
 
@@ -165,7 +158,7 @@ struct Sums {
 }
 
 /// Adds the books up anew: balances from postings, locked sums from escrows, escrows from channels, assets as a whole.
-pub(super) fn verify(tx: &Transaction<'_>) -> Result<Books, LedgerError> {
+pub(super) fn verify(tx: &dyn Tx) -> Result<Books, LedgerError> {
     let mut tallies = tallies(tx)?;
     let mut faults = Vec::new();
     let postings = replay_postings(tx, &mut tallies, &mut faults)?;
@@ -212,37 +205,36 @@ pub(super) fn verify(tx: &Transaction<'_>) -> Result<Books, LedgerError> {
     Ok(Books { balanced: faults.is_empty(), fault: faults.into_iter().next(), accounts, postings, assets })
 }
 
-fn tallies(tx: &Transaction<'_>) -> Result<HashMap<i64, Tally>, LedgerError> {
-    let mut accounts = tx.prepare("SELECT id, kind, owner, asset, balance, locked FROM accounts")?;
-    let rows = accounts.query_map([], |row| {
+fn tallies(tx: &dyn Tx) -> Result<HashMap<i64, Tally>, LedgerError> {
+    let mut tallies = HashMap::new();
+    tx.each("SELECT id, kind, owner, asset, balance, locked FROM accounts", &[], &mut |row| {
         let tally = Tally {
             kind: row.get(1)?,
             owner: row.get(2)?,
             asset: row.get(3)?,
-            balance: amount(row.get(4)?),
-            locked: amount(row.get(5)?),
+            balance: row.get(4)?,
+            locked: row.get(5)?,
             posted: 0,
         };
-        Ok((row.get(0)?, tally))
+        tallies.insert(row.get(0)?, tally);
+        Ok(())
     })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    Ok(tallies)
 }
 
 /// Applies every posting in order; no account but an issuance may ever have given what it did not have.
 fn replay_postings(
-    tx: &Transaction<'_>,
+    tx: &dyn Tx,
     tallies: &mut HashMap<i64, Tally>,
     faults: &mut Vec<String>,
 ) -> Result<u64, LedgerError> {
     let mut count = 0u64;
-    let mut statement =
-        tx.prepare("SELECT id, from_account, to_account, asset, amount FROM postings ORDER BY id")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
+    let sql = "SELECT id, from_account, to_account, asset, amount FROM postings ORDER BY id";
+    tx.each(sql, &[], &mut |row| {
         count += 1;
         let id: i64 = row.get(0)?;
         let asset: String = row.get(3)?;
-        let moved = u128::from(amount(row.get(4)?).units());
+        let moved = u128::from(row.get::<u64>(4)?);
         let (from, to): (i64, i64) = (row.get(1)?, row.get(2)?);
         for (account, is_source) in [(from, true), (to, false)] {
             let Some(tally) = tallies.get_mut(&account) else {
@@ -260,28 +252,27 @@ fn replay_postings(
                 None => faults.push(format!("posting {id} takes more than was there")),
             }
         }
-    }
+        Ok(())
+    })?;
     Ok(count)
 }
 
 /// Each escrow holds what its channel has not paid out, and each payer has locked what its escrows hold.
 fn compare_with_channels(
-    tx: &Transaction<'_>,
+    tx: &dyn Tx,
     tallies: &HashMap<i64, Tally>,
     faults: &mut Vec<String>,
 ) -> Result<(), LedgerError> {
     let mut escrows: HashMap<&[u8], Amount> =
         tallies.values().filter(|t| t.kind == "escrow").map(|t| (t.owner.as_slice(), t.balance)).collect();
     let mut locked: HashMap<(Vec<u8>, String), u128> = HashMap::new();
-    let mut statement =
-        tx.prepare("SELECT channel_id, terms, status, settled_amount, refunded_amount FROM channels")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
+    let sql = "SELECT channel_id, terms, status, settled_amount, refunded_amount FROM channels";
+    tx.each(sql, &[], &mut |row| {
         let id: [u8; 32] = row.get(0)?;
         let terms: String = row.get(1)?;
         let terms: Terms = serde_json::from_str(&terms).map_err(LedgerError::inconsistent)?;
-        let is_open = row.get_ref(2)?.as_str().map_err(LedgerError::inconsistent)? == "open";
-        let (settled, refunded) = (amount(row.get(3)?), amount(row.get(4)?));
+        let is_open = row.get::<String>(2)? == "open";
+        let (settled, refunded): (Amount, Amount) = (row.get(3)?, row.get(4)?);
         let rest = terms.capacity.checked_sub(settled).and_then(|rest| rest.checked_sub(refunded));
         let escrow = escrows.remove(id.as_slice());
         if escrow != rest || (!is_open && rest != Some(Amount::ZERO)) {
@@ -289,7 +280,8 @@ fn compare_with_channels(
         }
         *locked.entry((terms.payer.0.to_vec(), terms.asset)).or_default() +=
             u128::from(escrow.unwrap_or_default().units());
-    }
+        Ok(())
+    })?;
     if !escrows.is_empty() {
         faults.push(format!("{} escrows belong to no channel", escrows.len()));
     }

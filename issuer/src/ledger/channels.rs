@@ -7,14 +7,12 @@ use common::message;
 use common::problem::{Code, Problem};
 use common::verify::{usable_key, verify_strict};
 use common::wire::{IssuerChannel, IssuerChannelPage, IssuerStatus, OpenRequest, RefundRequest};
-use rusqlite::types::Type;
-use rusqlite::{OptionalExtension, Row, ToSql, Transaction, params};
 use serde::de::DeserializeOwned;
 use service::issuer_client::ChannelQuery;
 
 use super::accounts::{Locked, change_locked, is_registered};
 use super::books::{Operation, OperationKind, Place};
-use super::schema::{amount, stored};
+use super::sql::{Lock, Row, Tx, Value};
 use super::{LedgerError, Opened, Rules};
 
 const PAGE_DEFAULT: u32 = 100;
@@ -24,8 +22,8 @@ const COLUMNS: &str =
     "channel_id, terms, status, settled_amount, refunded_amount, settled, receipt, opened_at_ms";
 
 /// Opens a channel, or finds the one that this opening made before.
-pub(super) fn open(tx: &Transaction<'_>, rules: &Rules, request: OpenRequest) -> Result<Opened, LedgerError> {
-    let OpenRequest { terms, signature } = request;
+pub(super) fn open(tx: &dyn Tx, rules: &Rules, request: &OpenRequest) -> Result<Opened, LedgerError> {
+    let OpenRequest { terms, signature } = request.clone();
     if terms.issuer != rules.public_key {
         return Err(LedgerError::malformed(
             "terms.issuer",
@@ -37,6 +35,8 @@ pub(super) fn open(tx: &Transaction<'_>, rules: &Rules, request: OpenRequest) ->
         .map_err(|error| LedgerError::malformed(&format!("terms.{}", error.field), error.expected))?;
     let (id, terms) = (checked.id(), checked.terms());
     signed_by(&terms.payer, &message::open(&id), &signature)?;
+    // Only the payer's money moves; and the same opening twice at once is by one payer.
+    tx.lock(Lock::Party(&terms.payer))?;
     if let Some(channel) = read(tx, &id)? {
         return Ok(Opened::Before(Box::new(channel)));
     }
@@ -54,21 +54,22 @@ pub(super) fn open(tx: &Transaction<'_>, rules: &Rules, request: OpenRequest) ->
     )?;
     change_locked(tx, &terms.payer, &terms.asset, Locked::More(terms.capacity))?;
     let text = serde_json::to_string(terms).map_err(LedgerError::inconsistent)?;
-    tx.prepare_cached(
+    tx.execute(
         "INSERT INTO channels (channel_id, payer, payee, terms, opened_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?
-    .execute(params![id.0, terms.payer.0, terms.payee.0, text, now_ms])?;
+        &[(&id).into(), (&terms.payer).into(), (&terms.payee).into(), text.as_str().into(), now_ms.into()],
+    )?;
     if let Some(root) = terms.scheme.root() {
         commit(tx, root, &id)?;
     }
     known(tx, &id).map(|channel| Opened::New(Box::new(channel)))
 }
 
-/// Takes a commitment for this channel alone.
-fn commit(tx: &Transaction<'_>, root: &Hash, id: &ChannelId) -> Result<(), LedgerError> {
-    let taken = tx
-        .prepare_cached("INSERT INTO commitments (root, channel_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-        .execute(params![root.0, id.0])?;
+/// Takes a commitment for this channel alone. Two channels that come with it at once: the database lets one have it.
+fn commit(tx: &dyn Tx, root: &Hash, id: &ChannelId) -> Result<(), LedgerError> {
+    let taken = tx.execute(
+        "INSERT INTO commitments (root, channel_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        &[root.into(), id.into()],
+    )?;
     if taken == 0 {
         return Err(Problem::new(Code::CommitmentReused).field("terms.scheme").into());
     }
@@ -89,12 +90,13 @@ fn check_lifetime(rules: &Rules, terms: &Terms) -> Result<(), LedgerError> {
 
 /// Gives the rest of an expired channel back to its payer.
 pub(super) fn refund(
-    tx: &Transaction<'_>,
+    tx: &dyn Tx,
     rules: &Rules,
     id: &ChannelId,
     request: &RefundRequest,
 ) -> Result<IssuerChannel, LedgerError> {
-    let channel = known(tx, id)?;
+    tx.lock(Lock::PartiesOf(&[*id]))?;
+    let channel = known_and_held(tx, id)?;
     let terms = &channel.terms;
     signed_by(&terms.payer, &message::refund(id), &request.signature)?;
     match channel.status {
@@ -112,8 +114,10 @@ pub(super) fn refund(
         rest,
     )?;
     change_locked(tx, &terms.payer, &terms.asset, Locked::Less(rest))?;
-    tx.prepare_cached("UPDATE channels SET status = 'refunded', refunded_amount = ?2 WHERE channel_id = ?1")?
-        .execute(params![id.0, stored(rest.units())])?;
+    tx.execute(
+        "UPDATE channels SET status = 'refunded', refunded_amount = ?2 WHERE channel_id = ?1",
+        &[id.into(), rest.into()],
+    )?;
     known(tx, id)
 }
 
@@ -140,71 +144,67 @@ pub(super) fn signed_by(key: &PublicKey, message: &[u8], signature: &Signature) 
 }
 
 /// Reads a channel that must be there.
-pub(super) fn known(tx: &Transaction<'_>, id: &ChannelId) -> Result<IssuerChannel, LedgerError> {
+pub(super) fn known(tx: &dyn Tx, id: &ChannelId) -> Result<IssuerChannel, LedgerError> {
     read(tx, id)?.ok_or(Code::UnknownChannel.into())
 }
 
+/// Reads a channel that must be there and is about to change.
+pub(super) fn known_and_held(tx: &dyn Tx, id: &ChannelId) -> Result<IssuerChannel, LedgerError> {
+    let channel = known(tx, id)?;
+    tx.check_held(&channel.terms.payer)?;
+    tx.check_held(&channel.terms.payee)?;
+    Ok(channel)
+}
+
 /// Reads a channel.
-pub(super) fn read(tx: &Transaction<'_>, id: &ChannelId) -> Result<Option<IssuerChannel>, LedgerError> {
-    Ok(tx
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM channels WHERE channel_id = ?1"))?
-        .query_row([id.0], from_row)
-        .optional()?)
+pub(super) fn read(tx: &dyn Tx, id: &ChannelId) -> Result<Option<IssuerChannel>, LedgerError> {
+    tx.first(&format!("SELECT {COLUMNS} FROM channels WHERE channel_id = ?1"), &[id.into()])?
+        .map(|row| from_row(&row))
+        .transpose()
 }
 
 /// Reads a page of channels.
-pub(super) fn page(tx: &Transaction<'_>, query: &ChannelQuery) -> Result<IssuerChannelPage, LedgerError> {
+pub(super) fn page(tx: &dyn Tx, query: &ChannelQuery) -> Result<IssuerChannelPage, LedgerError> {
     let limit = query.limit.unwrap_or(PAGE_DEFAULT);
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(LedgerError::malformed("limit", format_args!("1 to {PAGE_MAX}")));
     }
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let after = query.after.map(|id| id.0.to_vec()).unwrap_or_default();
-    let (payer, payee) = (query.payer.map(|key| key.0), query.payee.map(|key| key.0));
     // One row more than asked for tells whether there is a next page.
     let fetched = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
     // Conditions are only there when asked for: each then has an index to go by.
-    let mut sql = format!("SELECT {COLUMNS} FROM channels WHERE channel_id > :after");
-    let mut values: Vec<(&str, &dyn ToSql)> = vec![(":after", &after), (":fetched", &fetched)];
-    if let Some(payer) = &payer {
-        sql.push_str(" AND payer = :payer");
-        values.push((":payer", payer));
+    let mut sql = format!("SELECT {COLUMNS} FROM channels WHERE channel_id > ?1");
+    let mut values: Vec<Value<'_>> = vec![after.as_slice().into(), fetched.into()];
+    for (column, key) in [("payer", &query.payer), ("payee", &query.payee)] {
+        if let Some(key) = key {
+            values.push(key.into());
+            sql.push_str(&format!(" AND {column} = ?{}", values.len()));
+        }
     }
-    if let Some(payee) = &payee {
-        sql.push_str(" AND payee = :payee");
-        values.push((":payee", payee));
-    }
-    sql.push_str(" ORDER BY channel_id LIMIT :fetched");
-    let mut channels =
-        tx.prepare_cached(&sql)?.query_map(values.as_slice(), from_row)?.collect::<Result<Vec<_>, _>>()?;
+    sql.push_str(" ORDER BY channel_id LIMIT ?2");
+    let rows = tx.rows(&sql, &values)?;
+    let mut channels = rows.iter().map(from_row).collect::<Result<Vec<_>, _>>()?;
     let has_more = channels.len() > limit;
     channels.truncate(limit);
     let next = channels.last().filter(|_| has_more).map(|last| last.channel_id);
     Ok(IssuerChannelPage { channels, next })
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<IssuerChannel> {
-    let status: String = row.get(2)?;
+fn from_row(row: &Row) -> Result<IssuerChannel, LedgerError> {
+    let status = serde_json::Value::String(row.get(2)?);
     Ok(IssuerChannel {
         channel_id: ChannelId(row.get(0)?),
-        terms: from_text(1, &row.get::<_, String>(1)?)?,
-        status: from_value(2, serde_json::Value::String(status))?,
-        settled_amount: amount(row.get(3)?),
-        refunded_amount: amount(row.get(4)?),
-        settled: row.get::<_, Option<String>>(5)?.map(|text| from_text(5, &text)).transpose()?,
-        receipt: row.get::<_, Option<String>>(6)?.map(|text| from_text(6, &text)).transpose()?,
+        terms: from_text(&row.get::<String>(1)?)?,
+        status: serde_json::from_value(status).map_err(LedgerError::inconsistent)?,
+        settled_amount: row.get(3)?,
+        refunded_amount: row.get(4)?,
+        settled: row.get::<Option<String>>(5)?.map(|text| from_text(&text)).transpose()?,
+        receipt: row.get::<Option<String>>(6)?.map(|text| from_text(&text)).transpose()?,
         opened_at_ms: row.get(7)?,
     })
 }
 
-fn from_text<T: DeserializeOwned>(column: usize, text: &str) -> rusqlite::Result<T> {
-    serde_json::from_str(text).map_err(|error| unreadable(column, error))
-}
-
-fn from_value<T: DeserializeOwned>(column: usize, value: serde_json::Value) -> rusqlite::Result<T> {
-    serde_json::from_value(value).map_err(|error| unreadable(column, error))
-}
-
-fn unreadable(column: usize, error: serde_json::Error) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+fn from_text<T: DeserializeOwned>(text: &str) -> Result<T, LedgerError> {
+    serde_json::from_str(text).map_err(LedgerError::inconsistent)
 }

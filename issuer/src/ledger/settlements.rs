@@ -7,12 +7,11 @@ use common::message;
 use common::problem::{Code, Problem};
 use common::voucher::{Payment, Proof, Unproven, VerifiedVoucher};
 use common::wire::{IssuerChannel, IssuerStatus, Latest, Receipt, SettlementRequest};
-use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::accounts::{Locked, change_locked, highest_fencing_token, raise_fencing_token};
 use super::books::{Operation, OperationKind, Place};
-use super::channels::{has_passed, known, rest_of, signed_by};
-use super::schema::stored;
+use super::channels::{has_passed, known_and_held, rest_of, signed_by};
+use super::sql::Tx;
 use super::{LedgerError, Rules};
 
 /// A receipt, or why there is none although the payee asked for it. Both are committed: a fencing token that the payee
@@ -56,7 +55,7 @@ pub(super) enum Settled {
 /// What leaves nothing behind: a request of the wrong shape, an unknown channel, one not signed by the payee, one with
 /// a stale token.
 pub(super) fn settle(
-    tx: &Transaction<'_>,
+    tx: &dyn Tx,
     rules: &Rules,
     at_ms: i64,
     id: &ChannelId,
@@ -64,7 +63,7 @@ pub(super) fn settle(
     proven: Option<Result<(), Unproven>>,
 ) -> Result<Outcome, LedgerError> {
     let redeemed = Redeemed::of(id, request)?;
-    let channel = known(tx, id)?;
+    let channel = known_and_held(tx, id)?;
     by_payee(&channel.terms, id, request)?;
     check_fencing_token(tx, rules, &channel, request.fencing_token)?;
     // Before the look at the channel: a closed channel still answers what closed it.
@@ -125,7 +124,7 @@ impl Redeemed {
 
 /// A settler that was replaced learns it here, even when it repeats what it settled itself.
 fn check_fencing_token(
-    tx: &Transaction<'_>,
+    tx: &dyn Tx,
     rules: &Rules,
     channel: &IssuerChannel,
     token: u64,
@@ -151,17 +150,13 @@ fn is_broken(rules: &Rules) -> bool {
     }
 }
 
-fn recorded(
-    tx: &Transaction<'_>,
-    id: &ChannelId,
-    request: &SettlementRequest,
-) -> Result<Option<String>, LedgerError> {
-    Ok(tx
-        .prepare_cached(
-            "SELECT receipt FROM settlements WHERE channel_id = ?1 AND cumulative_amount = ?2 AND close = ?3",
-        )?
-        .query_row(params![id.0, stored(request.cumulative_amount.units()), request.close], |row| row.get(0))
-        .optional()?)
+fn recorded(tx: &dyn Tx, id: &ChannelId, request: &SettlementRequest) -> Result<Option<String>, LedgerError> {
+    tx.first(
+        "SELECT receipt FROM settlements WHERE channel_id = ?1 AND cumulative_amount = ?2 AND close = ?3",
+        &[id.into(), request.cumulative_amount.into(), request.close.into()],
+    )?
+    .map(|row| row.get(0))
+    .transpose()
 }
 
 /// Whether the channel can still pay this, and whether its payer agreed to it.
@@ -219,7 +214,7 @@ fn check(
 
 /// Moves the money, and keeps the receipt for a repeat. Its text is final once [`complete`] has kept it.
 fn pay(
-    tx: &Transaction<'_>,
+    tx: &dyn Tx,
     rules: &Rules,
     at_ms: i64,
     channel: &IssuerChannel,
@@ -245,46 +240,41 @@ fn pay(
     let latest = redeemed.latest(settled_amount).map(|latest| serde_json::to_string(&latest)).transpose();
     let latest = latest.map_err(LedgerError::inconsistent)?;
     let status = if request.close { "closed" } else { "open" };
-    tx.prepare_cached(
+    tx.execute(
         "UPDATE channels SET status = ?2, settled_amount = ?3, refunded_amount = ?4, settled = ?5, receipt = ?6
          WHERE channel_id = ?1",
-    )?
-    .execute(params![
-        id.0,
-        status,
-        stored(settled_amount.units()),
-        stored(refunded_amount.units()),
-        latest,
-        text
-    ])?;
-    tx.prepare_cached(
+        &[
+            id.into(),
+            status.into(),
+            settled_amount.into(),
+            refunded_amount.into(),
+            latest.as_deref().into(),
+            text.as_str().into(),
+        ],
+    )?;
+    tx.execute(
         "INSERT INTO settlements (channel_id, cumulative_amount, close, fencing_token, receipt)
          VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?
-    .execute(params![
-        id.0,
-        stored(settled_amount.units()),
-        request.close,
-        stored(request.fencing_token),
-        text
-    ])?;
+        &[
+            id.into(),
+            settled_amount.into(),
+            request.close.into(),
+            request.fencing_token.into(),
+            text.as_str().into(),
+        ],
+    )?;
     Ok(receipt)
 }
 
 /// Keeps the receipt of a new settlement with its place in the batch, for every repeat; gives back its text.
-pub(super) fn complete(tx: &Transaction<'_>, receipt: &Receipt) -> Result<String, LedgerError> {
+pub(super) fn complete(tx: &dyn Tx, receipt: &Receipt) -> Result<String, LedgerError> {
     let text = serde_json::to_string(receipt).map_err(LedgerError::inconsistent)?;
-    tx.prepare_cached("UPDATE channels SET receipt = ?2 WHERE channel_id = ?1")?
-        .execute(params![receipt.channel_id.0, text])?;
-    tx.prepare_cached(
+    let (id, amount, closed) = (&receipt.channel_id, receipt.settled_amount, receipt.closed);
+    tx.execute("UPDATE channels SET receipt = ?2 WHERE channel_id = ?1", &[id.into(), text.as_str().into()])?;
+    tx.execute(
         "UPDATE settlements SET receipt = ?4 WHERE channel_id = ?1 AND cumulative_amount = ?2 AND close = ?3",
-    )?
-    .execute(params![
-        receipt.channel_id.0,
-        stored(receipt.settled_amount.units()),
-        receipt.closed,
-        text
-    ])?;
+        &[id.into(), amount.into(), closed.into(), text.as_str().into()],
+    )?;
     Ok(text)
 }
 

@@ -6,15 +6,15 @@ use common::merkle::Tree;
 use common::problem::{Code, Problem};
 use common::verify::{UsableKey, usable_key};
 use common::wire::{IssuerStatus, Receipt};
-use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use super::BACKEND;
 use crate::harness::{Bank, Party, Settlement, issuer_key};
 
 const ROUTE: &str = "/v1/settlements";
 
 async fn bank_with_parties() -> (Bank, Party, Party) {
-    let bank = Bank::start().await;
+    let bank = Bank::start(BACKEND).await;
     let (payer, payee) = (bank.party(1).await, bank.party(2).await);
     (bank, payer, payee)
 }
@@ -247,7 +247,7 @@ async fn what_is_malformed_in_one_settlement_is_said_in_its_place_by_field() {
 
 #[tokio::test]
 async fn batches_are_bounded_and_a_refused_one_settles_nothing() {
-    let bank = Bank::start_with(|config| {
+    let bank = Bank::start_with(BACKEND, |config| {
         config.development.enabled = true;
         config.development.starting_balance = common::amount::Amount::new(1_000);
         config.limits.settlements_batch_max = 3;
@@ -284,9 +284,8 @@ async fn a_receipt_of_before_there_were_batches_is_repeated_as_it_was() {
     let receipt = bank.client.settle(&id, &request).await.expect("settled");
     let old = serde_json::to_string(&Receipt { inclusion: None, ..receipt }).expect("JSON");
     assert!(!old.contains("inclusion"));
-    let database = Connection::open(bank.database()).expect("it opens");
-    for sql in ["UPDATE settlements SET receipt = ?1", "UPDATE channels SET receipt = ?1"] {
-        assert_eq!(database.execute(sql, [&old]).expect("written"), 1);
+    for table in ["settlements", "channels"] {
+        bank.database.execute(&format!("UPDATE {table} SET receipt = '{old}'")).await;
     }
     assert_eq!(bank.settle_raw(&id, &request).await, (200, old.clone().into_bytes()));
     let batch = [ChannelSettlement { channel_id: id, request }];
@@ -299,19 +298,12 @@ async fn a_receipt_of_before_there_were_batches_is_repeated_as_it_was() {
 async fn a_batch_is_one_transaction() {
     let (bank, payer, payee) = bank_with_parties().await;
     let ids = channels(&bank, &payer, &payee, 5).await;
-    let database = Connection::open(bank.database()).expect("it opens");
-    // The second of five cannot be kept: the database fails, and not the settlement.
-    database
-        .execute_batch(&format!(
-            "CREATE TRIGGER fails BEFORE INSERT ON settlements WHEN NEW.channel_id = x'{}'
-             BEGIN SELECT RAISE(ABORT, 'on purpose'); END;",
-            ids[1].0.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-        ))
-        .expect("a trigger");
+    // The second of five.
+    bank.database.fail_on_settlement_of(&ids[1].0).await;
     let batch: Vec<_> = ids.iter().map(|id| of(Settlement::of(*id, 3), &payer, &payee)).collect();
     assert_eq!(bank.post(ROUTE, body(&batch)).await.0, 500);
     assert_eq!(bank.usd(&payee).await, (1_000, 0), "not even the first, which was settled before it");
-    database.execute_batch("DROP TRIGGER fails").expect("gone");
+    bank.database.fail_no_more().await;
     let sizes: Vec<u64> = settle(&bank, &batch)
         .await
         .iter()

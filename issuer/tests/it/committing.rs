@@ -9,13 +9,13 @@ use common::scheme::{STEPS_MAX, paytree, payword};
 use common::voucher::Proof;
 use common::wire::{IssuerStatus, SettlementRequest};
 use futures::future::join_all;
-use rusqlite::Connection;
 
+use super::BACKEND;
 use crate::harness::{Bank, Party, Settlement, code_of, fault_of, issuer_key};
 
 const UNIT: u64 = 3;
 
-fn chain(seed: u8, length: u32) -> Purse {
+pub(super) fn chain(seed: u8, length: u32) -> Purse {
     Purse::payword(Hash([seed; 32]), Amount::new(UNIT), length).expect("a length")
 }
 
@@ -23,8 +23,8 @@ fn tree(seed: u8, leaves: u32) -> Purse {
     Purse::paytree(Hash([seed; 32]), Amount::new(UNIT), leaves).expect("a power of two")
 }
 
-async fn bank_with_parties() -> (Bank, Party, Party) {
-    let bank = Bank::start_with(|config| {
+pub(super) async fn bank_with_parties() -> (Bank, Party, Party) {
+    let bank = Bank::start_with(BACKEND, |config| {
         config.development.enabled = true;
         config.development.starting_balance = Amount::new(10_000_000);
     })
@@ -33,16 +33,16 @@ async fn bank_with_parties() -> (Bank, Party, Party) {
     (bank, payer, payee)
 }
 
-fn terms(bank: &Bank, payer: &Party, payee: &Party, scheme: SchemeKind) -> Terms {
+pub(super) fn terms(bank: &Bank, payer: &Party, payee: &Party, scheme: SchemeKind) -> Terms {
     Terms { scheme, ..bank.terms(payer, payee, 4_000_000) }
 }
 
-async fn open(bank: &Bank, payer: &Party, payee: &Party, purse: &Purse) -> ChannelId {
+pub(super) async fn open(bank: &Bank, payer: &Party, payee: &Party, purse: &Purse) -> ChannelId {
     let opening = payer.opening(terms(bank, payer, payee, purse.scheme()));
     bank.client.open(&opening).await.expect("opened").channel_id
 }
 
-fn proof(purse: &Purse, units: u64) -> Proof {
+pub(super) fn proof(purse: &Purse, units: u64) -> Proof {
     purse.payment(ChannelId([0; 32]), Amount::new(units * UNIT)).expect("within the commitment").proof
 }
 
@@ -282,59 +282,5 @@ async fn a_settlement_shows_one_proof_or_none_and_is_told_which_field_is_at_faul
     let close = Settlement::of(id, 0).close().redeeming(None, &payee);
     assert_eq!(bank.refusal(&id, &close).await, None, "closed for nothing");
     assert_eq!(bank.usd(&payer).await, (10_000_000, 0));
-    bank.assert_balanced().await;
-}
-
-/// Every table, index and trigger of a database, as it was made.
-fn made_of(database: &Connection) -> Vec<String> {
-    let mut statement = database
-        .prepare("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
-        .expect("a table that every database has");
-    let rows = statement.query_map([], |row| row.get(0)).expect("rows");
-    rows.collect::<Result<_, _>>().expect("texts")
-}
-
-#[tokio::test]
-async fn a_database_from_before_there_were_commitments_goes_on_with_all_its_data() {
-    let (bank, payer, payee) = bank_with_parties().await;
-    let (open_before, closed) =
-        (bank.channel(&payer, &payee, 100).await, bank.channel(&payer, &payee, 100).await);
-    let partial = Settlement::of(open_before, 30).token(4).signed(&payer, &payee);
-    let close = Settlement::of(closed, 60).close().token(4).signed(&payer, &payee);
-    let receipts = (bank.settle_raw(&open_before, &partial).await, bank.settle_raw(&closed, &close).await);
-    let kept = (bank.read(&open_before).await, bank.read(&closed).await, bank.client.books().await);
-
-    // What the first version of the schema makes, with this data in it.
-    let bank = bank
-        .restart_on(|path| {
-            let database = Connection::open(path).expect("opened");
-            database.execute_batch("DROP TABLE commitments; PRAGMA user_version = 1;").expect("taken back");
-            let first = Connection::open_in_memory().expect("opened");
-            first.execute_batch(include_str!("../../src/ledger/schema/1.sql")).expect("made");
-            assert_eq!(made_of(&database), made_of(&first));
-        })
-        .await;
-    assert_eq!(
-        (bank.settle_raw(&open_before, &partial).await, bank.settle_raw(&closed, &close).await),
-        receipts
-    );
-    let found = (bank.read(&open_before).await, bank.read(&closed).await, bank.client.books().await);
-    assert_eq!(found, kept);
-    let version: i64 = Connection::open(bank.database())
-        .expect("opened")
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .expect("a version");
-    assert_eq!(version, 2);
-
-    let purse = chain(15, 100);
-    let id = open(&bank, &payer, &payee, &purse).await;
-    let again = payer.opening(terms(&bank, &payer, &payee, purse.scheme()));
-    assert_eq!(code_of(bank.client.open(&again).await), Some(Code::CommitmentReused));
-    let rest = Settlement::of(open_before, 70).token(4).close().signed(&payer, &payee);
-    assert_eq!(bank.refusal(&open_before, &rest).await, None);
-    assert_eq!(
-        bank.refusal(&id, &Settlement::of(id, 30).token(4).redeeming(Some(proof(&purse, 10)), &payee)).await,
-        None
-    );
     bank.assert_balanced().await;
 }

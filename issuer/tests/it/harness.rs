@@ -1,5 +1,9 @@
 //! An issuer per test, and the parties that deal with it.
 
+mod database;
+mod process;
+mod server;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -17,6 +21,10 @@ use issuer::{Config, Running};
 use service::issuer_client::{IssuerClient, IssuerClientConfig, IssuerError};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use database::{Backend, Database};
+pub(crate) use process::Process;
+pub(crate) use server::Server;
 
 /// Where every test's clock starts, in ms since 1970.
 pub(crate) const START_MS: u64 = 1_800_000_000_000;
@@ -100,6 +108,7 @@ impl Settlement {
 /// An issuer on a database of its own.
 pub(crate) struct Bank {
     dir: TempDir,
+    pub(crate) database: Database,
     config: Config,
     running: Running,
     shutdown: CancellationToken,
@@ -113,45 +122,46 @@ pub(crate) struct Bank {
 
 impl Bank {
     /// With play money: 1000 usd an account.
-    pub(crate) async fn start() -> Bank {
-        Self::start_with(|config| {
+    pub(crate) async fn start(backend: Backend) -> Bank {
+        Self::start_with(backend, |config| {
             config.development.enabled = true;
             config.development.starting_balance = Amount::new(1_000);
         })
         .await
     }
 
-    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Bank {
+    pub(crate) async fn start_with(backend: Backend, change: impl FnOnce(&mut Config)) -> Bank {
         let dir = tempfile::tempdir().expect("a temp dir");
+        let database = Database::new(backend, dir.path()).await;
+        Self::start_on(dir, database, change).await
+    }
+
+    /// On a database that is there, which other issuers may have open.
+    pub(crate) async fn start_on(dir: TempDir, database: Database, change: impl FnOnce(&mut Config)) -> Bank {
         let key_path = dir.path().join("issuer.key");
         write_signing_key(&key_path, &SigningKey::from_bytes(&[200; 32])).expect("written");
         let any = "127.0.0.1:0".parse().expect("an address");
         let mut config = Config {
             listen: any,
             admin_listen: any,
-            database: dir.path().join("ledger.db"),
+            database: database.config(),
             signing_key: Some(SecretRef::File(key_path.display().to_string())),
             ..Config::default()
         };
         change(&mut config);
-        Self::run(dir, config, Clock::manual(START_MS), 1).await
+        Self::run(dir, database, config, Clock::manual(START_MS), 1).await
     }
 
     /// Ends the issuer and starts another on the same database.
     pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Bank {
-        let Bank { dir, mut config, running, shutdown, salt, clock, .. } = self;
+        let Bank { dir, database, mut config, running, shutdown, salt, clock, .. } = self;
         shutdown.cancel();
         tokio::time::timeout(Duration::from_secs(20), running.wait()).await.expect("it ends");
         change(&mut config);
-        Self::run(dir, config, clock, salt.into_inner()).await
+        Self::run(dir, database, config, clock, salt.into_inner()).await
     }
 
-    /// As [`Bank::restart_with`], with something done to the database while no issuer has it open.
-    pub(crate) async fn restart_on(self, change: impl FnOnce(&std::path::Path)) -> Bank {
-        self.restart_with(|config| change(&config.database)).await
-    }
-
-    async fn run(dir: TempDir, config: Config, clock: Clock, salt: u64) -> Bank {
+    async fn run(dir: TempDir, database: Database, config: Config, clock: Clock, salt: u64) -> Bank {
         let shutdown = CancellationToken::new();
         let running =
             issuer::start(config.clone(), clock.clone(), shutdown.clone()).await.expect("the issuer starts");
@@ -166,6 +176,7 @@ impl Bank {
         Bank {
             admin_url: format!("http://{}", running.admin_addr),
             dir,
+            database,
             config,
             running,
             shutdown,
@@ -177,8 +188,8 @@ impl Bank {
         }
     }
 
-    pub(crate) fn database(&self) -> std::path::PathBuf {
-        self.dir.path().join("ledger.db")
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// A registered party.

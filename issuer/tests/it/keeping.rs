@@ -1,13 +1,13 @@
 //! What lasts, what is noticed, and what surrounds the ledger.
 
 use common::problem::{Code, Problem};
-use rusqlite::Connection;
 
-use crate::harness::{Bank, Party, Settlement};
+use super::BACKEND;
+use crate::harness::{Bank, Database, Party, Settlement};
 
 #[tokio::test]
 async fn a_restart_keeps_balances_channels_tokens_and_receipts() {
-    let bank = Bank::start().await;
+    let bank = Bank::start(BACKEND).await;
     let (payer, payee) = (bank.party(1).await, bank.party(2).await);
     let (open, closed) = (bank.channel(&payer, &payee, 100).await, bank.channel(&payer, &payee, 100).await);
     let partial = Settlement::of(open, 30).token(4).signed(&payer, &payee);
@@ -29,7 +29,7 @@ async fn a_restart_keeps_balances_channels_tokens_and_receipts() {
 
 #[tokio::test]
 async fn the_books_name_what_is_issued_held_and_locked() {
-    let bank = Bank::start().await;
+    let bank = Bank::start(BACKEND).await;
     let (payer, payee) = (bank.party(1).await, bank.party(2).await);
     let id = bank.channel(&payer, &payee, 100).await;
     bank.client.settle(&id, &Settlement::of(id, 30).signed(&payer, &payee)).await.expect("settled");
@@ -45,13 +45,13 @@ async fn the_books_name_what_is_issued_held_and_locked() {
 /// The check must be able to fail: each of these is what a ledger without transactions would leave behind.
 #[tokio::test]
 async fn books_that_were_tampered_with_do_not_balance() {
-    let bank = Bank::start().await;
+    let bank = Bank::start(BACKEND).await;
     let (payer, payee) = (bank.party(1).await, bank.party(2).await);
     let id = bank.channel(&payer, &payee, 100).await;
     bank.client.settle(&id, &Settlement::of(id, 30).signed(&payer, &payee)).await.expect("settled");
     bank.assert_balanced().await;
-    let database = Connection::open(bank.database()).expect("opened");
-    let five = "x'0000000000000005'";
+    let database = &bank.database;
+    let five = database.amount(5);
     for (what, tampering) in [
         ("a lost credit", format!("UPDATE accounts SET balance = {five} WHERE kind = 'party'")),
         ("a drained escrow", format!("UPDATE accounts SET balance = {five} WHERE kind = 'escrow'")),
@@ -67,29 +67,22 @@ async fn books_that_were_tampered_with_do_not_balance() {
             ),
         ),
     ] {
-        database.execute_batch(&tampering).expect(what);
+        database.execute(&tampering).await;
         let books = bank.client.books().await.expect("books");
         assert!(!books.balanced && books.fault.is_some(), "{what}: {books:?}");
-        undo(&database);
+        undo(database).await;
         if what != "a posting without its balance" {
             bank.assert_balanced().await;
         }
     }
 }
 
-/// A party's key as SQL.
-fn key_blob(seed: u8) -> String {
-    let digits: String = Party::new(seed).key().0.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("x'{digits}'")
-}
-
 /// Puts back what the channel and its parties held before the tampering.
-fn undo(database: &Connection) {
-    let stored = |amount: u64| format!("x'{amount:016x}'");
-    let payer = key_blob(1);
-    let payee = key_blob(2);
+async fn undo(database: &Database) {
+    let stored = |units| database.amount(units);
+    let [payer, payee] = [1, 2].map(|seed| database.bytes(&Party::new(seed).key().0));
     database
-        .execute_batch(&format!(
+        .execute(&format!(
             "UPDATE accounts SET balance = {}, locked = {} WHERE owner = {payer};
              UPDATE accounts SET balance = {}, locked = {} WHERE owner = {payee};
              UPDATE accounts SET balance = {} WHERE kind = 'escrow';
@@ -103,12 +96,12 @@ fn undo(database: &Connection) {
             stored(2_000),
             stored(30),
         ))
-        .expect("restored");
+        .await;
 }
 
 #[tokio::test]
 async fn every_error_is_a_problem() {
-    let bank = Bank::start().await;
+    let bank = Bank::start(BACKEND).await;
     let problem = |(status, body): (u16, Vec<u8>)| {
         let problem: Problem = serde_json::from_slice(&body).expect("a problem");
         assert_eq!(status, problem.status);
@@ -135,7 +128,7 @@ async fn every_error_is_a_problem() {
 
 #[tokio::test]
 async fn the_admin_listener_tells_readiness_and_counts_outcomes() {
-    let bank = Bank::start().await;
+    let bank = Bank::start(BACKEND).await;
     assert_eq!(bank.get(&format!("{}/livez", bank.admin_url)).await.0, 200);
     assert_eq!(bank.get(&format!("{}/readyz", bank.admin_url)).await, (200, "{\"ready\":true}".to_owned()));
     bank.party(1).await;

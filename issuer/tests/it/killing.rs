@@ -1,8 +1,5 @@
 //! The real program, killed without warning in the middle of settlements.
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -16,78 +13,32 @@ use common::verify::usable_key;
 use common::wire::{IssuerStatus, Receipt, SettlementRequest};
 use ed25519_dalek::SigningKey;
 use futures::future::join_all;
-use service::issuer_client::{IssuerClient, IssuerClientConfig};
 use tempfile::TempDir;
 
-use crate::harness::{Party, Settlement, issuer_key};
+use super::BACKEND;
+use crate::harness::{Database, Party, Process, Settlement, issuer_key};
 
-/// An issuer in a process of its own. Killed when dropped.
-struct Process {
-    child: Child,
-    url: String,
+/// What outlives an issuer.
+struct Scene {
+    dir: TempDir,
+    database: Database,
 }
 
-impl Process {
-    /// Starts it on the database in `dir` and waits until it says that it is ready.
-    async fn start(dir: &Path) -> Process {
-        let dir = dir.to_owned();
-        tokio::task::spawn_blocking(move || {
-            let mut child = Command::new(env!("CARGO_BIN_EXE_issuer"))
-                .env("MILLRACE_ISSUER__LISTEN", "127.0.0.1:0")
-                .env("MILLRACE_ISSUER__ADMIN_LISTEN", "127.0.0.1:0")
-                .env("MILLRACE_ISSUER__DATABASE", dir.join("ledger.db"))
-                .env("MILLRACE_ISSUER__SIGNING_KEY", format!("file:{}", dir.join("issuer.key").display()))
-                .env("MILLRACE_ISSUER__DEVELOPMENT__ENABLED", "true")
-                .env("MILLRACE_ISSUER__LOG__FORMAT", "json")
-                .env("RUST_LOG", "info")
-                .stderr(Stdio::piped())
-                .spawn()
-                .expect("the program starts");
-            let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-            let ready = lines
-                .by_ref()
-                .map(|line| line.expect("a line"))
-                .find(|line| line.contains("issuer ready"))
-                .expect("it gets ready");
-            let ready: serde_json::Value = serde_json::from_str(&ready).expect("a JSON line");
-            let url = format!("http://{}", ready["listen"].as_str().expect("an address"));
-            // Someone must go on reading, or the next line logged would fail.
-            std::thread::spawn(move || lines.for_each(drop));
-            Process { child, url }
-        })
-        .await
-        .expect("no panic")
-    }
-
-    fn client(&self) -> IssuerClient {
-        let config = IssuerClientConfig { url: self.url.clone(), ..IssuerClientConfig::default() };
-        IssuerClient::new(&config).expect("a valid config")
-    }
-
-    /// Status and body, or `None` where the issuer went away first.
-    async fn settle(&self, id: &ChannelId, request: &SettlementRequest) -> Option<(u16, Vec<u8>)> {
-        let url = format!("{}/v1/channels/{id}/settlements", self.url);
-        let body = serde_json::to_vec(request).expect("JSON");
-        let answer = reqwest::Client::new().post(url).body(body).send().await.ok()?;
-        let status = answer.status().as_u16();
-        answer.bytes().await.ok().map(|body| (status, body.to_vec()))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Already dead is fine too.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Scene {
+    async fn start(&self) -> Process {
+        Process::start(self.dir.path(), &self.database).await
     }
 }
 
 /// An issuer with sixty open channels, and the request that closes each for 7.
-async fn sixty_channels_to_close() -> (TempDir, Process, Vec<(ChannelId, SettlementRequest)>) {
+async fn sixty_channels_to_close() -> (Scene, Process, Vec<(ChannelId, SettlementRequest)>) {
     let dir = tempfile::tempdir().expect("a temp dir");
-    write_signing_key(&dir.path().join("issuer.key"), &SigningKey::from_bytes(&[200; 32])).expect("written");
+    let database = Database::new(BACKEND, dir.path()).await;
+    let scene = Scene { dir, database };
+    write_signing_key(&scene.dir.path().join("issuer.key"), &SigningKey::from_bytes(&[200; 32]))
+        .expect("written");
     let (payer, payee) = (Party::new(1), Party::new(2));
-    let process = Process::start(dir.path()).await;
+    let process = scene.start().await;
     let mut ids = Vec::new();
     for party in [&payer, &payee] {
         process.client().register(&party.key()).await.expect("registered");
@@ -108,12 +59,12 @@ async fn sixty_channels_to_close() -> (TempDir, Process, Vec<(ChannelId, Settlem
     }
     let requests =
         ids.iter().map(|id| (*id, Settlement::of(*id, 7).close().signed(&payer, &payee))).collect();
-    (dir, process, requests)
+    (scene, process, requests)
 }
 
 #[tokio::test]
 async fn a_killed_issuer_repeats_every_receipt_it_gave_and_pays_nothing_twice() {
-    let (dir, mut process, requests) = sixty_channels_to_close().await;
+    let (scene, mut process, requests) = sixty_channels_to_close().await;
     let mut receipts: Vec<Option<Vec<u8>>> = vec![None; requests.len()];
     for round in 0..3 {
         let answers = settle_until_killed(process, &requests, 10 * (round + 1)).await;
@@ -122,7 +73,7 @@ async fn a_killed_issuer_repeats_every_receipt_it_gave_and_pays_nothing_twice() 
             assert_eq!(status, 200);
             assert_eq!(kept.get_or_insert(body.clone()), &body, "the first receipt, byte for byte");
         }
-        process = Process::start(dir.path()).await;
+        process = scene.start().await;
     }
 
     for ((id, request), kept) in requests.iter().zip(&receipts) {
@@ -139,7 +90,7 @@ async fn a_killed_issuer_repeats_every_receipt_it_gave_and_pays_nothing_twice() 
 
 #[tokio::test]
 async fn a_batch_that_an_issuer_was_killed_in_took_place_as_a_whole_or_not_at_all() {
-    let (dir, mut process, requests) = sixty_channels_to_close().await;
+    let (scene, mut process, requests) = sixty_channels_to_close().await;
     let issuer = usable_key(&issuer_key()).expect("an honest key");
     let batches: Vec<Vec<ChannelSettlement>> = requests
         .chunks(12)
@@ -155,7 +106,7 @@ async fn a_batch_that_an_issuer_was_killed_in_took_place_as_a_whole_or_not_at_al
         let answers = join_all(batches.iter().map(async |batch| {
             let answer = client.settle_all(batch).await;
             if answered.fetch_add(1, Ordering::SeqCst) + 1 == enough {
-                kill(process.child.id());
+                process.kill();
             }
             answer.ok()
         }));
@@ -164,7 +115,7 @@ async fn a_batch_that_an_issuer_was_killed_in_took_place_as_a_whole_or_not_at_al
             let receipts: Vec<Receipt> = answer.into_iter().map(|result| result.expect("settled")).collect();
             assert_eq!(kept.get_or_insert(receipts.clone()), &receipts, "the first receipts");
         }
-        process = Process::start(dir.path()).await;
+        process = scene.start().await;
     }
     assert!(first.iter().flatten().count() >= 1, "some were answered before a kill");
 
@@ -198,15 +149,9 @@ async fn settle_until_killed(
     let answers = join_all(requests.iter().map(async |(id, request)| {
         let answer = process.settle(id, request).await;
         if answered.fetch_add(1, Ordering::SeqCst) + 1 == enough {
-            kill(process.child.id());
+            process.kill();
         }
         answer
     }));
     tokio::time::timeout(Duration::from_secs(20), answers).await.expect("cut off at once")
-}
-
-/// Ends a process that cannot catch it.
-fn kill(pid: u32) {
-    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill runs");
-    assert!(killed.success());
 }

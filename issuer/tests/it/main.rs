@@ -1,11 +1,6 @@
-//! The issuer over real HTTP, in this process, on a database of its own per test.
+//! The issuer over real HTTP, in this process, on a database of its own per test. The whole suite runs twice: on the
+//! embedded database and on PostgreSQL.
 
-mod batches;
-mod committing;
 mod harness;
-mod keeping;
-mod killing;
-mod opening;
-mod random;
-mod refunding;
-mod settling;
+mod postgres;
+mod sqlite;

@@ -8,18 +8,19 @@ use common::wire::{IssuerStatus, OpenRequest};
 use futures::future::join_all;
 use service::issuer_client::ChannelQuery;
 
+use super::BACKEND;
 use crate::harness::{Bank, Party, code_of, fault_of, issuer_key};
 
 #[tokio::test]
 async fn the_issuer_says_who_it_is() {
-    let bank = Bank::start().await;
+    let bank = Bank::start(BACKEND).await;
     let info = bank.client.info().await.expect("info");
     assert_eq!((info.public_key, info.development), (issuer_key(), true));
 }
 
 #[tokio::test]
 async fn accounts_start_with_money_in_development_only_and_never_twice() {
-    let bank = Bank::start_with(|_| ()).await;
+    let bank = Bank::start_with(BACKEND, |_| ()).await;
     let early = bank.party(1).await;
     assert!(bank.client.account(&early.key()).await.expect("an account").balances.is_empty());
     let bank = bank
@@ -38,7 +39,7 @@ async fn accounts_start_with_money_in_development_only_and_never_twice() {
 
 #[tokio::test]
 async fn no_more_than_two_to_the_64_less_one_is_ever_issued() {
-    let bank = Bank::start_with(|config| {
+    let bank = Bank::start_with(BACKEND, |config| {
         config.development.enabled = true;
         config.development.starting_balance = Amount::MAX;
     })
@@ -53,7 +54,7 @@ async fn no_more_than_two_to_the_64_less_one_is_ever_issued() {
 
 #[tokio::test]
 async fn keys_of_small_order_and_unknown_accounts_are_refused() {
-    let bank = Bank::start().await;
+    let bank = Bank::start(BACKEND).await;
     let mut identity = [0; 32];
     identity[0] = 1;
     for weak in [identity, [0; 32]] {
@@ -65,7 +66,7 @@ async fn keys_of_small_order_and_unknown_accounts_are_refused() {
 
 #[tokio::test]
 async fn an_opening_locks_the_deposit_and_its_replay_gives_the_one_channel() {
-    let bank = Bank::start().await;
+    let bank = Bank::start(BACKEND).await;
     let (payer, payee) = (bank.party(1).await, bank.party(2).await);
     let opening = payer.opening(bank.terms(&payer, &payee, 400));
     let body = serde_json::to_vec(&opening).expect("JSON");
@@ -84,7 +85,7 @@ async fn an_opening_locks_the_deposit_and_its_replay_gives_the_one_channel() {
 
 #[tokio::test]
 async fn ten_channels_at_once_never_lock_more_than_the_balance() {
-    let bank = Bank::start().await;
+    let bank = Bank::start(BACKEND).await;
     let (payer, payee) = (bank.party(1).await, bank.party(2).await);
     let openings: Vec<_> = (0..10).map(|_| payer.opening(bank.terms(&payer, &payee, 300))).collect();
     let results = join_all(openings.iter().map(|opening| bank.client.open(opening))).await;
@@ -97,7 +98,7 @@ async fn ten_channels_at_once_never_lock_more_than_the_balance() {
 
 #[tokio::test]
 async fn openings_that_cannot_be_are_refused_by_field_and_lock_nothing() {
-    let bank = Bank::start_with(|config| {
+    let bank = Bank::start_with(BACKEND, |config| {
         config.development.enabled = true;
         config.development.starting_balance = Amount::new(1_000);
         config.limits.channel_lifetime_max_s = 10_000;
@@ -145,7 +146,7 @@ async fn openings_that_cannot_be_are_refused_by_field_and_lock_nothing() {
 
 #[tokio::test]
 async fn channels_are_listed_in_pages_by_party() {
-    let bank = Bank::start().await;
+    let bank = Bank::start(BACKEND).await;
     let (payer, payee, other) = (bank.party(1).await, bank.party(2).await, bank.party(3).await);
     let mut ids = Vec::new();
     for _ in 0..5 {

@@ -14,7 +14,8 @@ use issuer::config::{Development, Limits};
 use issuer::ledger::{Ledger, LedgerError, Rules};
 use proptest::prelude::*;
 
-use crate::harness::{Party, START_MS, Settlement, issuer_key};
+use super::BACKEND;
+use crate::harness::{Backend, Database, Party, START_MS, Settlement, issuer_key};
 
 const START: u64 = 100;
 const LIFETIME_S: u64 = 100;
@@ -152,6 +153,7 @@ impl Model {
 /// A ledger under test: two payers and a payee.
 struct Subject {
     _dir: tempfile::TempDir,
+    _database: Database,
     ledger: Ledger,
     clock: Clock,
     parties: [Party; 3],
@@ -173,12 +175,15 @@ impl Subject {
             limits: Limits::default(),
             clock: clock.clone(),
         };
-        let ledger = Ledger::open(&dir.path().join("ledger.db"), rules).expect("opened");
+        let database = Database::new(BACKEND, dir.path()).await;
+        let config = database.config();
+        let opening = tokio::task::spawn_blocking(move || Ledger::open(&config, rules));
+        let ledger = opening.await.expect("no panic").expect("opened");
         let parties = [1, 2, 3].map(Party::new);
         for party in &parties {
             ledger.register(party.key()).await.expect("registered");
         }
-        Subject { _dir: dir, ledger, clock, parties, channels: Vec::new() }
+        Subject { _dir: dir, _database: database, ledger, clock, parties, channels: Vec::new() }
     }
 
     async fn open(&mut self, payer: usize, capacity: u64, salt: u64) -> Option<Code> {
@@ -274,7 +279,11 @@ async fn compare(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    // A database for each case takes PostgreSQL a while.
+    #![proptest_config(ProptestConfig {
+        cases: if BACKEND == Backend::Postgres { 12 } else { 48 },
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn random_operations_end_as_a_naive_model_says_and_the_books_balance(

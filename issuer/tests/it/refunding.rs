@@ -7,11 +7,12 @@ use common::problem::Code;
 use common::wire::IssuerStatus;
 use futures::future::join_all;
 
+use super::BACKEND;
 use crate::harness::{Bank, LIFETIME_S, Party, Settlement, code_of};
 
 #[tokio::test]
 async fn a_refund_gives_back_the_rest_once_the_channel_has_expired() {
-    let bank = Bank::start().await;
+    let bank = Bank::start(BACKEND).await;
     let (payer, payee) = (bank.party(1).await, bank.party(2).await);
     let id = bank.channel(&payer, &payee, 500).await;
     bank.client.settle(&id, &Settlement::of(id, 120).signed(&payer, &payee)).await.expect("settled");
@@ -39,7 +40,7 @@ async fn a_refund_gives_back_the_rest_once_the_channel_has_expired() {
 
 #[tokio::test]
 async fn a_closed_or_unknown_channel_is_not_refunded() {
-    let bank = Bank::start().await;
+    let bank = Bank::start(BACKEND).await;
     let (payer, payee) = (bank.party(1).await, bank.party(2).await);
     let id = bank.channel(&payer, &payee, 500).await;
     bank.client.settle(&id, &Settlement::of(id, 120).close().signed(&payer, &payee)).await.expect("closed");

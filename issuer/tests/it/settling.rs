@@ -9,10 +9,11 @@ use common::problem::{Code, Problem};
 use common::wire::{IssuerStatus, Receipt};
 use futures::future::join_all;
 
+use super::BACKEND;
 use crate::harness::{Bank, LIFETIME_S, Party, Settlement, fault_of, issuer_key, problem_of};
 
 async fn bank_with_parties() -> (Bank, Party, Party) {
-    let bank = Bank::start().await;
+    let bank = Bank::start(BACKEND).await;
     let (payer, payee) = (bank.party(1).await, bank.party(2).await);
     (bank, payer, payee)
 }
@@ -281,7 +282,7 @@ async fn nothing_is_settled_over_capacity_or_after_expiry() {
 async fn amounts_that_doubles_or_signed_integers_cannot_hold_are_exact() {
     for amount in [1u64 << 53, (1 << 53) + 1, (1 << 63) + 1, u64::MAX - 1, u64::MAX] {
         // All the money there is belongs to one payer: it registers while accounts start with that much.
-        let bank = Bank::start_with(|config| {
+        let bank = Bank::start_with(BACKEND, |config| {
             config.development.enabled = true;
             config.development.starting_balance = Amount::MAX;
         })

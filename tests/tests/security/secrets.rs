@@ -107,6 +107,9 @@ fn a_secret_that_stands_where_its_place_should_is_refused_and_not_repeated() {
         ("issuer", format!("signing_key: {MARKER}\n")),
         ("relayer", format!("redis:\n  url: redis://user:{MARKER}@redis:6379\n")),
         ("relayer", format!("issuer:\n  url: http://user:{MARKER}@issuer\n")),
+        ("issuer", format!("database: postgres://user:{MARKER}@db/ledger?sslmode=require\n")),
+        ("issuer", format!("database:\n  url: postgres://user@127.0.0.1/ledger?password={MARKER}\n")),
+        ("issuer", format!("database:\n  password: {MARKER}\n")),
     ];
     for (service, file) in files {
         for verb in ["check", "show"] {
@@ -121,6 +124,7 @@ fn a_secret_that_stands_where_its_place_should_is_refused_and_not_repeated() {
         ("settler", "MILLRACE_SETTLER__REDIS__PASSWORD"),
         ("settler", "MILLRACE_SETTLER__PAYEE_KEY"),
         ("issuer", "MILLRACE_ISSUER__SIGNING_KEY"),
+        ("issuer", "MILLRACE_ISSUER__DATABASE__PASSWORD"),
     ];
     for (service, variable) in variables {
         let said = millrace_config("check", service, "", &[(variable, MARKER)]);

@@ -1,57 +1,25 @@
-//! The tables, and how a database comes to have them.
-//!
-//! Amounts and fencing tokens are unsigned 64-bit numbers, which SQLite's integers are not: they are kept as 8 bytes,
-//! big-endian, so that the order of the bytes is the order of the numbers.
+//! The embedded database. It lets one writer in at a time, so that a transaction which may write is alone with all that
+//! it reads from its beginning on: there is nothing further to lock.
 
 use std::path::Path;
 use std::time::Duration;
 
-use common::amount::Amount;
 use common::ids::PublicKey;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection as Database, OpenFlags, ToSql, TransactionBehavior, params_from_iter};
+
+use super::sql::{Cell, Connection, Lock, Purpose, Row, Tx, Value, Work};
+use super::{LedgerError, OpenError};
 
 /// How long to wait for another process that holds the write lock (a backup, a second issuer by mistake).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One step a version; a released step never changes.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
-
-/// A database that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// A newer version of the issuer wrote it.
-    #[error("the database has schema version {found}, this program knows {known}: upgrade the program")]
-    TooNew {
-        /// In the file.
-        found: usize,
-        /// In this program.
-        known: usize,
-    },
-    /// Another issuer's channels are in it.
-    #[error("the database belongs to issuer {owner}, signing_key is that of {configured}")]
-    OtherIssuer {
-        /// Whose database it is.
-        owner: PublicKey,
-        /// Who was about to open it.
-        configured: PublicKey,
-    },
-    /// The file system cannot share the log between connections.
-    #[error("the database cannot use a write-ahead log here (journal mode {mode})")]
-    NoWriteAheadLog {
-        /// What it uses instead.
-        mode: String,
-    },
-    /// SQLite failed.
-    #[error(transparent)]
-    Database(#[from] rusqlite::Error),
-    /// The system gives no thread to work on.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[from] std::io::Error),
-}
+const MIGRATIONS: [&str; 2] = [include_str!("schema/sqlite/1.sql"), include_str!("schema/sqlite/2.sql")];
 
 /// Opens the database of `issuer`, making or upgrading it as needed.
-pub(super) fn open_for_writing(path: &Path, issuer: &PublicKey) -> Result<Connection, OpenError> {
-    let mut connection = Connection::open(path)?;
+pub(super) fn open_for_writing(path: &Path, issuer: &PublicKey) -> Result<Database, OpenError> {
+    let mut connection = Database::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
@@ -66,14 +34,14 @@ pub(super) fn open_for_writing(path: &Path, issuer: &PublicKey) -> Result<Connec
 }
 
 /// Opens a second connection that cannot write.
-pub(super) fn open_for_reading(path: &Path) -> Result<Connection, rusqlite::Error> {
+pub(super) fn open_for_reading(path: &Path) -> Result<Database, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = Database::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+fn migrate(connection: &mut Database) -> Result<(), OpenError> {
     let tx = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
     let found: i64 = tx.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let found = usize::try_from(found).unwrap_or(usize::MAX);
@@ -90,7 +58,7 @@ fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
 }
 
 /// Writes down whose database it is, or refuses one of another issuer: its receipts would not fit its channels.
-fn belong_to(connection: &Connection, issuer: &PublicKey) -> Result<(), OpenError> {
+fn belong_to(connection: &Database, issuer: &PublicKey) -> Result<(), OpenError> {
     connection.execute(
         "INSERT INTO issuer (only_row, public_key) VALUES (1, ?1) ON CONFLICT DO NOTHING",
         [issuer.0],
@@ -102,19 +70,74 @@ fn belong_to(connection: &Connection, issuer: &PublicKey) -> Result<(), OpenErro
     Ok(())
 }
 
-/// An unsigned number as it is stored.
-pub(super) fn stored(number: u64) -> [u8; 8] {
-    number.to_be_bytes()
+impl Connection for Database {
+    fn transact(&mut self, purpose: Purpose, work: &mut Work<'_>) -> Result<(), LedgerError> {
+        let behavior = match purpose {
+            // What is read in here cannot change before it is written.
+            Purpose::Write => TransactionBehavior::Immediate,
+            Purpose::Read => TransactionBehavior::Deferred,
+        };
+        let tx = self.transaction_with_behavior(behavior)?;
+        work(&tx)?;
+        Ok(tx.commit()?)
+    }
 }
 
-/// An unsigned number as it was stored.
-pub(super) fn number(stored: [u8; 8]) -> u64 {
-    u64::from_be_bytes(stored)
+impl Tx for rusqlite::Transaction<'_> {
+    fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, LedgerError> {
+        let changed = self.prepare_cached(sql)?.execute(params_from_iter(values))?;
+        Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+    }
+
+    fn each(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+        take: &mut dyn FnMut(Row) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let mut statement = self.prepare_cached(sql)?;
+        let columns = statement.column_count();
+        let mut rows = statement.query(params_from_iter(values))?;
+        while let Some(row) = rows.next()? {
+            let cells: Result<_, LedgerError> =
+                (0..columns).map(|column| cell(row.get_ref(column)?)).collect();
+            take(Row(cells?))?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self, _: Lock<'_>) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    fn check_held(&self, _: &PublicKey) -> Result<(), LedgerError> {
+        Ok(())
+    }
 }
 
-/// An amount as it was stored.
-pub(super) fn amount(stored: [u8; 8]) -> Amount {
-    Amount::new(number(stored))
+impl ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Value::Int(value) => ValueRef::Integer(*value),
+            Value::Bool(value) => ValueRef::Integer((*value).into()),
+            Value::Number(bytes) => ValueRef::Blob(bytes),
+            Value::Bytes(bytes) => ValueRef::Blob(bytes),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Null => ValueRef::Null,
+        }))
+    }
+}
+
+fn cell(value: ValueRef<'_>) -> Result<Cell, LedgerError> {
+    Ok(match value {
+        ValueRef::Null => Cell::Null,
+        ValueRef::Integer(value) => Cell::Int(value),
+        ValueRef::Text(text) => {
+            Cell::Text(std::str::from_utf8(text).map_err(LedgerError::inconsistent)?.to_owned())
+        }
+        ValueRef::Blob(bytes) => Cell::Bytes(bytes.to_owned()),
+        ValueRef::Real(_) => return Err(LedgerError::inconsistent("a column holds a floating-point number")),
+    })
 }
 
 #[cfg(test)]
