@@ -10,9 +10,11 @@
 //! * [`accept`]: what a relayer writes. [`settle`]: what the settler writes, each call under its lease.
 //!   [`journaled`]: what the journal takes over.
 //! * [`lease`]: leadership and fencing tokens. [`stream`]: entries of accepted payments.
-//! * [`read`]: channels, due times, dead letters and the like, for whoever wants to look. [`diagnose`]: the server itself.
+//! * [`read`]: channels, due times, dead letters and the like, for whoever wants to look. [`census`]: all channels that have
+//!   not ended. [`diagnose`]: the server itself.
 
 pub mod accept;
+pub mod census;
 pub mod connect;
 pub mod diagnose;
 pub mod journaled;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use common::amount::Amount;
 use common::channel::ASSET_MAX_BYTES;
-use common::config::{ConfigError, LogConfig, positive};
+use common::config::{ConfigError, LogConfig, ReloadConfig, positive};
 use common::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// When this configuration is read again.
+    pub reload: ReloadConfig,
 }
 
 impl Default for Config {
@@ -47,6 +49,7 @@ impl Default for Config {
             limits: Limits::default(),
             http: HttpConfig::default(),
             log: LogConfig::default(),
+            reload: ReloadConfig::default(),
         }
     }
 }
@@ -109,9 +112,20 @@ impl Default for Limits {
 
 impl common::config::Config for Config {
     const ENV_PREFIX: &'static str = "MILLRACE_ISSUER__";
+    const RELOADABLE: &'static [&'static str] = &[
+        "limits.channel_lifetime_max_s",
+        "limits.channel_lifetime_min_s",
+        "limits.settlements_batch_max",
+        "log.filter",
+        "reload.watch_ms",
+    ];
 
     fn log(&self) -> &LogConfig {
         &self.log
+    }
+
+    fn reload(&self) -> &ReloadConfig {
+        &self.reload
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

@@ -24,6 +24,7 @@ mod worker;
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::{ArcSwap, Guard};
 use common::batch::ChannelSettlement;
 use common::clock::Clock;
 use common::fault_point;
@@ -110,7 +111,7 @@ pub struct Rules {
     /// Play money.
     pub development: Development,
     /// Bounds on what is taken.
-    pub limits: Limits,
+    pub limits: ArcSwap<Limits>,
     /// The time of day.
     pub clock: Clock,
 }
@@ -146,13 +147,10 @@ impl Ledger {
     /// [`OpenError`].
     pub fn open(path: &Path, rules: Rules) -> Result<Self, OpenError> {
         let writer = schema::open_for_writing(path, &rules.public_key)?;
+        let limits = rules.limits.load_full();
         Ok(Self {
-            writer: Worker::start("ledger-writer", writer, rules.limits.write_queue_max)?,
-            reader: Worker::start(
-                "ledger-reader",
-                schema::open_for_reading(path)?,
-                rules.limits.read_queue_max,
-            )?,
+            writer: Worker::start("ledger-writer", writer, limits.write_queue_max)?,
+            reader: Worker::start("ledger-reader", schema::open_for_reading(path)?, limits.read_queue_max)?,
             auditor: Worker::start("ledger-auditor", schema::open_for_reading(path)?, AUDIT_QUEUE_MAX)?,
             rules: Arc::new(rules),
         })
@@ -237,8 +235,13 @@ impl Ledger {
     }
 
     /// The bounds on what is taken.
-    pub fn limits(&self) -> &Limits {
-        &self.rules.limits
+    pub fn limits(&self) -> Guard<Arc<Limits>> {
+        self.rules.limits.load()
+    }
+
+    /// Goes by other bounds from now on; how much may wait stays as it was.
+    pub fn take_up(&self, limits: &Limits) {
+        self.rules.limits.store(Arc::new(limits.clone()));
     }
 
     /// See [`settlements::prove_ahead`]; a signed voucher is checked where it is settled.

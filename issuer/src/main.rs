@@ -2,15 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-#[derive(Parser)]
-#[command(name = "issuer", about = "Millrace's reference issuer", version)]
-struct Cli {
-    #[command(flatten)]
-    args: issuer::Args,
-}
-
 fn main() -> ExitCode {
-    service::process::exit("issuer", issuer::main(Cli::parse().args))
+    service::process::exit("issuer", issuer::main(service::process::args(issuer::command())))
 }

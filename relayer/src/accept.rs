@@ -16,10 +16,10 @@ use tokio::sync::oneshot;
 use crate::batcher::{Answer, Batchers, Job};
 use crate::channels::{Channel, Channels, LookupError, StoreAndIssuer};
 use crate::error::Refusal;
-use crate::limits::Limits;
 use crate::metrics::{Ending, Metrics, Ticket};
 use crate::readiness::Health;
 use crate::receipts::Receipts;
+use crate::tuning::Tuning;
 
 /// Channels of one batch that are looked up, or registered, at once.
 const LOOKUPS_AT_ONCE: usize = 16;
@@ -32,14 +32,11 @@ pub(crate) struct Acceptor {
     pub(crate) channels: Channels<StoreAndIssuer>,
     pub(crate) batchers: Batchers,
     pub(crate) store: Store,
-    pub(crate) limits: Limits,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
-    pub(crate) settle_margin_s: u32,
-    pub(crate) steps_max: u32,
+    pub(crate) tuning: Tuning,
     pub(crate) receipts: Option<Receipts>,
-    pub(crate) payments_in_flight_max: usize,
 }
 
 /// A payment whose proof held.
@@ -61,7 +58,7 @@ impl Acceptor {
     /// # Errors
     /// Too many are in flight; counted as ended.
     pub(crate) fn receive(&self) -> Result<Ticket, Refusal> {
-        let received = self.metrics.receive_one(self.payments_in_flight_max);
+        let received = self.metrics.receive_one(self.tuning.bounds().payments_in_flight_max);
         received.map_err(|ticket| refuse([ticket], TOO_MANY_IN_FLIGHT))
     }
 
@@ -70,7 +67,7 @@ impl Acceptor {
     /// # Errors
     /// Too many are in flight; counted as ended.
     pub(crate) fn receive_batch(&self, count: usize) -> Result<Vec<Ticket>, Refusal> {
-        let received = self.metrics.receive(count, self.payments_in_flight_max);
+        let received = self.metrics.receive(count, self.tuning.bounds().payments_in_flight_max);
         received.map_err(|tickets| refuse(tickets, TOO_MANY_IN_FLIGHT))
     }
 
@@ -242,13 +239,13 @@ impl Acceptor {
     pub(crate) async fn check(&self, payment: Payment, channel: Arc<Channel>) -> Result<Proven, Refusal> {
         self.refuse_expired(&channel)?;
         let voucher = self.prove(&channel, &payment).await?;
-        self.limits.check_channel(voucher.channel_id()).await.map_err(Refusal::RateLimited)?;
+        self.tuning.limits.check_channel(voucher.channel_id()).await.map_err(Refusal::RateLimited)?;
         Ok(Proven { voucher, channel })
     }
 
     /// Refuses what could not be settled any more before the channel ends.
     pub(crate) fn refuse_expired(&self, channel: &Channel) -> Result<(), Refusal> {
-        let until_s = channel.last_payment_s(self.settle_margin_s);
+        let until_s = channel.last_payment_s(self.tuning.bounds().settle_margin_s);
         if self.clock.now_s() >= until_s { Err(Refusal::Expired { until_s }) } else { Ok(()) }
     }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use common::config::{Config as _, ConfigError, LogConfig, RedisConfig, positive};
+use common::config::{Config as _, ConfigError, LogConfig, RedisConfig, ReloadConfig, positive};
 use common::ids::PublicKey;
 use common::secret::SecretRef;
 use common::verify::usable_key;
@@ -53,6 +53,8 @@ pub struct Config {
     pub drain_grace_ms: u64,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// When this configuration is read again.
+    pub reload: ReloadConfig,
 }
 
 impl Default for Config {
@@ -74,6 +76,7 @@ impl Default for Config {
             readiness_interval_ms: 500,
             drain_grace_ms: 1_000,
             log: LogConfig::default(),
+            reload: ReloadConfig::default(),
         }
     }
 }
@@ -198,9 +201,24 @@ impl Default for ChannelsConfig {
 
 impl common::config::Config for Config {
     const ENV_PREFIX: &'static str = "MILLRACE_RELAYER__";
+    const RELOADABLE: &'static [&'static str] = &[
+        "batch_max",
+        "limits.hash_steps_max",
+        "limits.keys_max",
+        "limits.payments_in_flight_max",
+        "limits.per_address_per_s",
+        "limits.per_channel_per_s",
+        "log.filter",
+        "reload.watch_ms",
+        "settle_margin_s",
+    ];
 
     fn log(&self) -> &LogConfig {
         &self.log
+    }
+
+    fn reload(&self) -> &ReloadConfig {
+        &self.reload
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

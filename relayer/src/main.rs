@@ -2,15 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-#[derive(Parser)]
-#[command(name = "relayer", about = "Checks payments and has Redis record them", version)]
-struct Cli {
-    #[command(flatten)]
-    args: relayer::Args,
-}
-
 fn main() -> ExitCode {
-    service::process::exit("relayer", relayer::main(Cli::parse().args))
+    service::process::exit("relayer", relayer::main(service::process::args(relayer::command())))
 }

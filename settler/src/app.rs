@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use common::clock::Clock;
 use common::store::Store;
 use common::store::lease::Lease;
@@ -19,7 +20,10 @@ use crate::settlement::Payee;
 /// The parts of one settler process.
 #[derive(Debug)]
 pub(crate) struct App {
+    /// As the process was started.
     pub(crate) config: Config,
+    /// As it was read last: only what is reloadable may differ from `config`.
+    pub(crate) live: ArcSwap<Config>,
     pub(crate) clock: Clock,
     pub(crate) store: Store,
     pub(crate) issuer: IssuerClient,

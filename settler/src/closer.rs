@@ -215,7 +215,7 @@ impl Close<'_> {
         let now_ms = app.clock.now_ms();
         let expires_at_ms = u64::try_from(self.channel.terms.expires_at).unwrap_or(0).saturating_mul(1_000);
         let until_expiry = Duration::from_millis(expires_at_ms.saturating_sub(now_ms));
-        let delay = settlement::retry_delay(&app.config.closes, self.channel.attempts, until_expiry);
+        let delay = settlement::retry_delay(&app.live.load().closes, self.channel.attempts, until_expiry);
         let next_at_ms = now_ms.saturating_add(delay.as_millis().try_into().unwrap_or(u64::MAX));
         tracing::debug!(channel_id = %self.id, error, delay_ms = delay.as_millis(), "the close is tried again");
         let attempts = app.store.retry_close(&self.leadership.lease, &self.id, next_at_ms, error).await?;

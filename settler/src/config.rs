@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use common::amount::Amount;
-use common::config::{ConfigError, LogConfig, RedisConfig, positive};
+use common::config::{ConfigError, LogConfig, RedisConfig, ReloadConfig, positive};
 use common::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// When this configuration is read again.
+    pub reload: ReloadConfig,
 }
 
 impl Default for Config {
@@ -74,6 +76,7 @@ impl Default for Config {
             readiness_interval_ms: 1_000,
             http: HttpConfig::default(),
             log: LogConfig::default(),
+            reload: ReloadConfig::default(),
         }
     }
 }
@@ -216,9 +219,24 @@ impl JournalConfig {
 
 impl common::config::Config for Config {
     const ENV_PREFIX: &'static str = "MILLRACE_SETTLER__";
+    const RELOADABLE: &'static [&'static str] = &[
+        "closes.retry_delay_max_ms",
+        "closes.retry_delay_min_ms",
+        "log.filter",
+        "policy.capacity_used_percent",
+        "policy.expiry_margin_s",
+        "policy.idle_max_s",
+        "policy.owed_max",
+        "policy.unsettled_age_max_s",
+        "reload.watch_ms",
+    ];
 
     fn log(&self) -> &LogConfig {
         &self.log
+    }
+
+    fn reload(&self) -> &ReloadConfig {
+        &self.reload
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

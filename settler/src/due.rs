@@ -103,7 +103,7 @@ async fn look(leadership: &Arc<Leadership>, partition: u16, holds: &Holds) -> Re
 
 fn step(leadership: &Leadership, channel: &StoredChannel, now_ms: u64) -> Step {
     match channel.state.status {
-        Status::Open => match decide(&leadership.app.config.policy, &View::of(channel, now_ms)) {
+        Status::Open => match decide(&leadership.app.live.load().policy, &View::of(channel, now_ms)) {
             Decision::Close(reason) => Step::Close(reason.as_str()),
             Decision::Wait { until_ms } => Step::Wait(until_ms),
         },

@@ -2,15 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-#[derive(Parser)]
-#[command(name = "settler", about = "Millrace's settler: redeems vouchers with the issuer", version)]
-struct Cli {
-    #[command(flatten)]
-    args: settler::Args,
-}
-
 fn main() -> ExitCode {
-    service::process::exit("settler", settler::main(Cli::parse().args))
+    service::process::exit("settler", settler::main(service::process::args(settler::command())))
 }

@@ -170,7 +170,7 @@ impl Subject {
                 starting_balance: Amount::new(START),
                 ..Development::default()
             },
-            limits: Limits::default(),
+            limits: std::sync::Arc::new(Limits::default()).into(),
             clock: clock.clone(),
         };
         let ledger = Ledger::open(&dir.path().join("ledger.db"), rules).expect("opened");
