@@ -4,6 +4,7 @@
 //!
 //! * [`keys`]: the one place where a key name exists.
 //! * [`scripts`]: the Lua files and how they are called.
+//! * [`schema`]: what may be written while processes of an older version run.
 //! * [`connect`]: from configuration to connections; [`preflight`]: what the server must promise before it is used.
 //! * [`loss`]: how a process notices that Redis went back, and stops everyone. [`recovery`]: how they go on.
 //!   `replicas`: writes that replicas have confirmed.
@@ -25,6 +26,7 @@ pub mod preflight;
 pub mod read;
 pub mod recovery;
 mod replicas;
+pub mod schema;
 pub mod scripts;
 pub mod settle;
 pub mod state;
@@ -138,6 +140,7 @@ struct Inner {
     memory: preflight::Memory,
     seen: loss::Seen,
     turns: accept::Turns,
+    schema: schema::InEffect,
 }
 
 impl std::fmt::Debug for Store {

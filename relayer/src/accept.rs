@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use common::amount::Amount;
 use common::clock::Clock;
-use common::ids::ChannelId;
+use common::ids::{ChannelId, PublicKey};
 use common::store::{Store, StoreError};
 use common::voucher::{Payment, VerifiedVoucher};
 use common::wire::{Outcome, PaymentAnswer, payment_from_json};
@@ -45,6 +45,24 @@ pub(crate) struct Proven {
     pub(crate) channel: Arc<Channel>,
 }
 
+/// What a payment is for: what its answer names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    channel_id: ChannelId,
+    payee: PublicKey,
+    cumulative_amount: Amount,
+}
+
+impl Named {
+    pub(crate) fn of(voucher: &VerifiedVoucher, channel: &Channel) -> Self {
+        Named {
+            channel_id: *voucher.channel_id(),
+            payee: channel.terms.terms().payee,
+            cumulative_amount: voucher.cumulative_amount(),
+        }
+    }
+}
+
 /// Where one payment of a batch is.
 enum Slot {
     Ended(Result<Outcome, Refusal>),
@@ -80,7 +98,7 @@ impl Acceptor {
             Ok(proven) => proven,
             Err(refusal) => return Err(refuse([ticket], refusal)),
         };
-        let (channel_id, cumulative_amount) = (*voucher.channel_id(), voucher.cumulative_amount());
+        let named = Named::of(&voucher, &channel);
         let outcome = match self.record(Job { voucher, channel, ticket }).await? {
             Answer::Final(result) => result?,
             Answer::Unregistered(job) => {
@@ -90,19 +108,15 @@ impl Acceptor {
                 after_registration(self.record(*job).await?)?
             }
         };
-        Ok(self.answer(channel_id, cumulative_amount, outcome))
+        Ok(self.answer(named, outcome))
     }
 
     /// What a payer is told of a payment that was taken.
-    pub(crate) fn answer(
-        &self,
-        channel_id: ChannelId,
-        cumulative_amount: Amount,
-        outcome: Outcome,
-    ) -> PaymentAnswer {
+    pub(crate) fn answer(&self, named: Named, outcome: Outcome) -> PaymentAnswer {
+        let Named { channel_id, payee, cumulative_amount } = named;
         let receipt = self.receipts.as_ref().and_then(|receipts| {
             let started = Instant::now();
-            let receipt = receipts.sign(&channel_id, cumulative_amount, self.clock.now_ms());
+            let receipt = receipts.sign(&payee, &channel_id, cumulative_amount, self.clock.now_ms());
             self.metrics.receipt_took(started.elapsed());
             receipt.map(Box::new)
         });
@@ -136,8 +150,7 @@ impl Acceptor {
             .map(|(result, named)| {
                 let outcome = result?;
                 // Only what was proven was taken.
-                let (channel_id, cumulative_amount) = named.ok_or_else(no_answer)?;
-                Ok(self.answer(channel_id, cumulative_amount, outcome))
+                Ok(self.answer(named.ok_or_else(no_answer)?, outcome))
             })
             .collect()
     }
@@ -147,7 +160,7 @@ impl Acceptor {
         &self,
         payments: Vec<Result<Payment, Refusal>>,
         tickets: Vec<Ticket>,
-    ) -> (Vec<Slot>, Vec<Option<(ChannelId, Amount)>>) {
+    ) -> (Vec<Slot>, Vec<Option<Named>>) {
         let with_terms = |payment: Result<Payment, Refusal>| async move {
             let payment = payment?;
             let channel = self.terms(&payment.channel_id).await?;
@@ -162,7 +175,7 @@ impl Acceptor {
                 Ok((payment, channel)) => self.check(payment, channel).await,
                 Err(refusal) => Err(refusal),
             };
-            named.push(proven.as_ref().ok().map(|proven| name_of(&proven.voucher)));
+            named.push(proven.as_ref().ok().map(|proven| Named::of(&proven.voucher, &proven.channel)));
             slots.push(match proven {
                 Ok(Proven { voucher, channel }) => self.submit(Job { voucher, channel, ticket }),
                 Err(refusal) => Slot::Ended(Err(refuse([ticket], refusal))),
@@ -278,10 +291,6 @@ pub(crate) fn refuse(tickets: impl IntoIterator<Item = Ticket>, refusal: Refusal
 
 pub(crate) fn decode(body: &[u8]) -> Result<Payment, Refusal> {
     payment_from_json(body).map_err(Refusal::Malformed)
-}
-
-fn name_of(voucher: &VerifiedVoucher) -> (ChannelId, Amount) {
-    (*voucher.channel_id(), voucher.cumulative_amount())
 }
 
 /// Waits for the answers to all that were submitted.

@@ -94,11 +94,9 @@ pub async fn start_from(
     shutdown: CancellationToken,
 ) -> anyhow::Result<Running> {
     config.validate()?;
-    let parties = Parties {
-        payee: config.payee.context("payee")?,
-        issuer: config.issuer.public_key.context("issuer.public_key")?,
-    };
-    let receipts = Receipts::new(&config.receipts, &parties.payee, clock.now_s())?;
+    let parties =
+        Parties { payees: config.payees(), issuer: config.issuer.public_key.context("issuer.public_key")? };
+    let receipts = Receipts::new(&config.receipts, &parties.payees, clock.now_s())?;
     let registry = Registry::new();
     let metrics = Metrics::register(&registry)?;
     let issuer = IssuerClient::new(&config.issuer)?;
@@ -111,14 +109,14 @@ pub async fn start_from(
         health: Arc::clone(&health),
         store: store.clone(),
         issuer: issuer.clone(),
-        payee: parties.payee,
+        payees: parties.payees.clone(),
         interval: Duration::from_millis(config.readiness_interval_ms),
     };
     let watching = tokio::spawn(watch.run(shutdown.clone()));
 
     let terms_from = StoreAndIssuer { store: store.clone(), issuer };
     let acceptor = Acceptor {
-        channels: Channels::new(&config.channels, parties, terms_from, Arc::clone(&metrics)),
+        channels: Channels::new(&config.channels, parties.clone(), terms_from, Arc::clone(&metrics)),
         batchers: Batchers::start(&config.batcher, store.clone(), &health, &metrics),
         store,
         tuning: Tuning::new(&config),
@@ -143,7 +141,7 @@ pub async fn start_from(
     let public = router::public(Arc::clone(&app));
     let served = listeners.serve(public, admin, config.http, readiness.clone(), closing.clone());
     let (addr, admin_addr) = (served.addr, served.admin_addr);
-    tracing::info!(%addr, %admin_addr, payee = %parties.payee, "relayer listens");
+    tracing::info!(%addr, %admin_addr, payees = ?parties.payees, "relayer listens");
 
     let grace = Duration::from_millis(config.drain_grace_ms);
     let task = tokio::spawn(async move {

@@ -14,8 +14,9 @@ use service::journal::JournalStore;
 use crate::config::Config;
 use crate::issuer_key::IssuerKey;
 use crate::journal::writer::Trouble;
+use crate::keyless::Keyless;
 use crate::metrics::Metrics;
-use crate::settlement::Payee;
+use crate::settlement::Payees;
 
 /// The parts of one settler process.
 #[derive(Debug)]
@@ -29,7 +30,9 @@ pub(crate) struct App {
     pub(crate) issuer: IssuerClient,
     /// Whose receipts count.
     pub(crate) issuer_key: IssuerKey,
-    pub(crate) payee: Payee,
+    pub(crate) payees: Payees,
+    /// Channels that pay someone whose key is not here.
+    pub(crate) keyless: Keyless,
     pub(crate) metrics: Metrics,
     /// Where the journal is, if one is kept.
     pub(crate) journal: Option<JournalStore>,

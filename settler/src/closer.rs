@@ -17,7 +17,7 @@ use common::wire::Receipt;
 use service::issuer_client::IssuerError;
 
 use crate::leadership::{Hold, Leadership};
-use crate::settlement::{self, Redeemable};
+use crate::settlement::{self, Payee, Redeemable};
 
 /// Times in one attempt that the issuer may ask for a higher token: one is what a lost count takes.
 const RAISES_MAX: usize = 3;
@@ -113,19 +113,16 @@ impl Close<'_> {
             }
         }
         let terms = &self.channel.terms;
-        if terms.payee != *app.payee.public() {
-            let problem = Problem::new(Code::WrongPayee).detail(format_args!(
-                "the channel pays {}, this settler is {}",
-                terms.payee,
-                app.payee.public()
-            ));
-            return self.fail(pinned.amount, &problem).await;
-        }
+        let Some(payee) = app.payees.of(&terms.payee) else {
+            // Its key was here when the close began. It is not given up: whoever has the key can settle it.
+            app.keyless.met(terms.payee);
+            return self.retry(&format!("the key of payee {} is not configured", terms.payee)).await;
+        };
         let Some(redeemable) = settlement::decode(terms.scheme, &pinned) else {
             let problem = Problem::new(Code::InvalidSignature).detail("the stored proof cannot be read");
             return self.fail(pinned.amount, &problem).await;
         };
-        match self.settle(&redeemable).await? {
+        match self.settle(payee, &redeemable).await? {
             Ok(receipt) => self.finish(&redeemable, &receipt).await,
             Err(IssuerError::Unavailable { detail }) => self.retry(&detail).await,
             Err(IssuerError::Refused(problem)) => self.reconcile(&redeemable, &problem).await,
@@ -133,11 +130,15 @@ impl Close<'_> {
     }
 
     /// Has the issuer settle. A token that it finds too low is lifted, if the lease is still ours.
-    async fn settle(&self, redeemable: &Redeemable) -> Result<Result<Receipt, IssuerError>, StoreError> {
+    async fn settle(
+        &self,
+        payee: &Payee,
+        redeemable: &Redeemable,
+    ) -> Result<Result<Receipt, IssuerError>, StoreError> {
         let app = &self.leadership.app;
         for _ in 0..RAISES_MAX {
             let token = self.leadership.lease.token()?.get();
-            let request = settlement::request(&app.payee, &self.id, redeemable, token);
+            let request = settlement::request(payee, &self.id, redeemable, token);
             fault_point::reach("request_signed");
             let sent_at = Instant::now();
             let answer = self.leadership.settle(ChannelSettlement { channel_id: self.id, request }).await;

@@ -34,6 +34,9 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// The payee's signing key, as `env:NAME` or `file:/path` of a base58 seed. Required.
     pub payee_key: Option<SecretRef>,
+    /// Further signing keys of the payee, each as `payee_key`: those that it had before, for as long as channels that pay
+    /// them are open, and those that it is about to have.
+    pub further_payee_keys: Vec<SecretRef>,
     /// Where accepted payments are.
     pub redis: RedisConfig,
     /// Where channels are settled.
@@ -65,6 +68,7 @@ impl Default for Config {
         Self {
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8091)),
             payee_key: None,
+            further_payee_keys: Vec::new(),
             redis: RedisConfig::default(),
             issuer: IssuerClientConfig::default(),
             lease: LeaseConfig::default(),

@@ -8,7 +8,7 @@
 //!   how they end.
 //! * `consumer`: from entries of accepted payments to what is known of a channel. One task a partition.
 //! * `sweep`: another policy for all channels. `due`: channels whose time has come. One task a partition; every close begins here.
-//! * `journal`: what is kept of payments and closes after they have left Redis.
+//! * `keyless`: channels that none of the configured keys can settle. `journal`: what is kept of payments and closes after they have left Redis.
 //! * [`policy`]: when a channel is closed. Pure.
 //! * `closer`: one close, step by step. [`settlement`]: its request, its receipt, its backoff. Pure.
 //! * `batcher`: settlements of many closes on their way to the issuer. [`issuer_key`]: whose receipts count.
@@ -22,6 +22,7 @@ mod consumer;
 mod due;
 pub mod issuer_key;
 mod journal;
+mod keyless;
 mod leader;
 mod leadership;
 mod metrics;
@@ -59,8 +60,9 @@ pub use service::process::Args;
 use crate::app::{App, Post, Pulse, random_process};
 use crate::issuer_key::IssuerKey;
 use crate::journal::writer::Trouble;
+use crate::keyless::Keyless;
 use crate::metrics::Metrics;
-use crate::settlement::Payee;
+use crate::settlement::{Payee, Payees};
 use crate::status::Admin;
 
 /// How long to leave a loop alone that panicked.
@@ -121,6 +123,8 @@ pub async fn start_from(
     config.validate()?;
     let secret = config.payee_key.as_ref().context("payee_key: required")?;
     let payee = Payee::new(secret.read_signing_key().context("payee_key")?);
+    let further = config.further_payee_keys.iter().map(|secret| secret.read_signing_key().map(Payee::new));
+    let payees = Payees::new(payee, further.collect::<Result<_, _>>().context("further_payee_keys")?);
     let issuer_key = config.issuer.public_key.context("issuer.public_key: required")?;
     let issuer_key = IssuerKey::new(
         usable_key(&issuer_key).context("issuer.public_key: no key that signatures can be checked with")?,
@@ -143,7 +147,8 @@ pub async fn start_from(
         store,
         issuer,
         issuer_key,
-        payee,
+        payees,
+        keyless: Keyless::default(),
         metrics,
         journal,
         journal_trouble: Trouble::default(),
@@ -153,7 +158,7 @@ pub async fn start_from(
         pulse: Pulse::new(),
     });
     tracing::info!(
-        %admin_addr, process = app.process, payee = %app.payee.public(), issuer = app.config.issuer.url,
+        %admin_addr, process = app.process, payees = ?app.payees.public(), issuer = app.config.issuer.url,
         "settler started"
     );
 
@@ -172,6 +177,7 @@ pub async fn start_from(
 async fn run(app: Arc<App>, mut notices: ReleaseNotices, admin: Admin, shutdown: CancellationToken) {
     let (fit_sender, fit) = watch::channel(false);
     let readiness = admin.readiness.clone();
+    tokio::spawn(keyless::watch(app.clone(), shutdown.clone()));
     tokio::spawn(readiness::watch(app.clone(), readiness.clone(), fit_sender, shutdown.clone()));
     let draining = shutdown.clone();
     tokio::spawn(async move {

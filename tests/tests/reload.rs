@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use cli::stack::process::{Process, Role};
 use common::config::Config;
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::rig::{ConfigFile, SOON};
 use tests::wait_for;
 
@@ -79,15 +79,16 @@ impl<'a> Changing<'a> {
         assert_eq!(self.count(UNCHANGED), told + 1, "{}", self.log());
 
         self.set(&[("reload.watch_ms", 20.into())]).await;
-        for filter in ["warn", "info"] {
+        let changes =
+            [("log.filter", json!("warn")), ("log.filter", json!("info")), ("reload.watch_ms", json!(0))];
+        for (key, value) in changes {
             let before = reloads(self.process, "applied").await;
-            self.file.set("log.filter", filter);
+            self.file.set(key, value);
             let what = "the changed file is noticed without a signal";
             let process = &*self.process;
             wait_for(SOON, what, || async { (reloads(process, "applied").await > before).then_some(()) })
                 .await;
         }
-        self.set(&[("reload.watch_ms", 0.into())]).await;
     }
 
     /// Every reloadable key of the service was set, and nothing else.
@@ -123,5 +124,5 @@ async fn refuses_as_a_whole(
     assert_ne!(metric(process, &hash).await, before);
     let log = std::fs::read_to_string(process.log()).unwrap_or_default();
     let line = log.lines().rfind(|line| line.contains("the configuration has changed")).expect("a line");
-    assert!(line.contains(reloadable.0) && line.contains(&format!("new={}", reloadable.1)), "{line}");
+    assert!(line.contains(reloadable.0) && line.ends_with(&reloadable.1.to_string()), "{line}");
 }

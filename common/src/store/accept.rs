@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fred::types::{Key, Value};
+use futures::future::join_all;
 
 use super::keys::Keys;
+use super::schema::SHARED_ENTRIES;
 use super::scripts::{ACCEPT, REGISTER_CHANNEL, REQUEST_CLOSE};
 use super::state::HEAD_LEN;
 use super::{Store, StoreError};
@@ -83,6 +85,23 @@ struct Share {
     places: Vec<usize>,
 }
 
+fn odd() -> StoreError {
+    StoreError::corrupt("accept.lua", "an answer of unknown form")
+}
+
+/// Of the errors of several calls, the one to go by: a loss stops everyone, and what may have happened is not what did not.
+fn worse(before: Option<StoreError>, error: StoreError) -> StoreError {
+    let rank = |error: &StoreError| match error {
+        StoreError::LostData { .. } => 2,
+        StoreError::Unavailable { .. } => 0,
+        _ => 1,
+    };
+    match before {
+        Some(before) if rank(&before) >= rank(&error) => before,
+        _ => error,
+    }
+}
+
 impl Store {
     /// Number of lanes. Vouchers of one lane can be recorded in one call: a lane is a connection, or, in a cluster,
     /// where a call may touch one slot only, a partition.
@@ -107,10 +126,45 @@ impl Store {
     pub async fn accept(&self, vouchers: &[VerifiedVoucher]) -> Result<Vec<Verdict>, StoreError> {
         self.refuse_after_loss()?;
         let shares = self.shares(vouchers)?;
+        let mut verdicts = vec![Verdict::Unreadable; vouchers.len()];
+        let calls = if self.schema() >= SHARED_ENTRIES {
+            vec![self.call(&shares, vouchers).await]
+        } else {
+            // Each partition has its own call, and so its own entry. They are on their way together.
+            join_all(shares.chunks(1).map(|share| self.call(share, vouchers))).await
+        };
+        let mut failed = None;
+        let mut recorded = false;
+        for call in calls {
+            match call {
+                Ok(answers) => {
+                    recorded = true;
+                    for (place, verdict) in answers {
+                        *verdicts.get_mut(place).ok_or_else(odd)? = verdict;
+                    }
+                }
+                Err(error) => failed = Some(worse(failed, error)),
+            }
+        }
+        match failed {
+            None => Ok(verdicts),
+            // Of one of the calls: others may have recorded what they had.
+            Some(StoreError::Unavailable { detail }) if recorded => {
+                Err(StoreError::OutcomeUnknown { detail })
+            }
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Runs the script for these shares, and gives the verdict for each place of theirs.
+    async fn call(
+        &self,
+        shares: &[Share],
+        vouchers: &[VerifiedVoucher],
+    ) -> Result<Vec<(usize, Verdict)>, StoreError> {
         let Some(first) = shares.first() else { return Ok(Vec::new()) };
-        let (keys, args) = self.accept_call(&shares, vouchers);
+        let (keys, args) = self.accept_call(shares, vouchers);
         let (answer, confirmed) = self.run_confirmed(&ACCEPT, first.partition, keys, args).await?;
-        let odd = || StoreError::corrupt("accept.lua", "an answer of unknown form");
         let mut answer = answer.into_array().into_iter();
         let letters = answer.next().ok_or_else(odd)?;
         let letters = letters.as_bytes().ok_or_else(odd)?;
@@ -120,7 +174,7 @@ impl Store {
             return Err(self.lost_seq(share.partition, answer.next().and_then(|seq| seq.into_string())));
         }
         let mut seqs = Vec::with_capacity(shares.len());
-        for share in &shares {
+        for share in shares {
             seqs.push((share.partition, answer.next().and_then(|seq| seq.as_u64()).ok_or_else(odd)?));
         }
         if !confirmed {
@@ -130,9 +184,12 @@ impl Store {
         for (partition, seq) in seqs {
             self.inner.seen.saw_seq(partition, seq);
         }
-        let places = shares.iter().flat_map(|share| &share.places);
-        let mut verdicts = vec![Verdict::Unreadable; vouchers.len()];
-        for (place, letter) in places.zip(letters) {
+        let places: Vec<usize> = shares.iter().flat_map(|share| &share.places).copied().collect();
+        if letters.len() != places.len() {
+            return Err(odd());
+        }
+        let mut verdicts = Vec::with_capacity(places.len());
+        for (place, letter) in places.into_iter().zip(letters) {
             let verdict = match letter {
                 b'A' => Verdict::Accepted,
                 b'D' => Verdict::Duplicate,
@@ -140,9 +197,9 @@ impl Store {
                 b'U' => Verdict::UnknownChannel,
                 letter => refused(*letter, &answer.next().ok_or_else(odd)?).unwrap_or(Verdict::Unreadable),
             };
-            *verdicts.get_mut(*place).ok_or_else(odd)? = verdict;
+            verdicts.push((place, verdict));
         }
-        if letters.len() == vouchers.len() { Ok(verdicts) } else { Err(odd()) }
+        Ok(verdicts)
     }
 
     /// Sorts vouchers by partition. Those of one channel keep their order. The stream of the first one gets the entry.

@@ -6,7 +6,9 @@ use fred::interfaces::HashesInterface;
 use fred::prelude::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
 
+use super::scripts::READ_CHANNELS;
 use super::{Store, StoreError};
+use crate::channel::Terms;
 use crate::ids::{ChannelId, PublicKey};
 
 /// Channels that are asked for at a time.
@@ -66,14 +68,12 @@ impl Store {
                 }
                 let (ids, next) = self.due_page(partition, cursor.as_deref(), PAGE).await?;
                 looked_at = looked_at.saturating_add(u64::try_from(ids.len()).unwrap_or(u64::MAX));
-                for found in self.channels(partition, &ids).await? {
-                    match found {
-                        Ok(Some(channel)) => {
-                            let count = census.by_payee.entry(channel.terms.payee).or_default();
+                for terms in self.terms_of(partition, &ids).await? {
+                    match serde_json::from_str::<Terms>(&terms) {
+                        Ok(terms) => {
+                            let count = census.by_payee.entry(terms.payee).or_default();
                             *count = count.saturating_add(1);
                         }
-                        // It ended meanwhile.
-                        Ok(None) => {}
                         Err(_) => census.unreadable = census.unreadable.saturating_add(1),
                     }
                 }
@@ -84,6 +84,25 @@ impl Store {
             }
         }
         Ok(census)
+    }
+
+    /// The terms of channels of one partition, as their text; nothing of one that Redis does not know.
+    async fn terms_of(&self, partition: u16, ids: &[ChannelId]) -> Result<Vec<String>, StoreError> {
+        let mut all = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(usize::try_from(PAGE).unwrap_or(usize::MAX)) {
+            let keys = ids.iter().flat_map(|id| [self.keys().state(id), self.keys().channel(id)]).collect();
+            let found = READ_CHANNELS
+                .run(self.client(partition)?, keys, vec!["terms".into()])
+                .await
+                .map_err(|e| StoreError::of_read(&e))?;
+            for channel in found.into_array() {
+                // Its state, and the fields that were asked for.
+                let fields =
+                    channel.into_array().into_iter().nth(1).map(Value::into_array).unwrap_or_default();
+                all.extend(fields.into_iter().next().and_then(Value::into_string));
+            }
+        }
+        Ok(all)
     }
 
     /// The policy that [`Store::note_decided_by`] noted last.
