@@ -82,7 +82,11 @@ async fn look(leadership: &Arc<Leadership>, partition: u16, holds: &Holds) -> Re
                 Step::Wait(until_ms) => waiting.push((hold, until_ms)),
                 Step::Keyless => {
                     app.keyless.met(channel.terms.payee);
-                    waiting.push((hold, now_ms.saturating_add(KEYLESS_MS)));
+                    // One that was asked to close cannot be put off (see apply.lua), and must not come up all the time.
+                    match channel.close_requested_at_ms {
+                        Some(_) => hold.keep(),
+                        None => waiting.push((hold, now_ms.saturating_add(KEYLESS_MS))),
+                    }
                 }
                 Step::Ended => {
                     tracing::warn!(channel_id = %id, status = ?channel.state.status, "due, but it has ended");

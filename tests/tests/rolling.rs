@@ -110,13 +110,14 @@ async fn old_settler_reads(client: &Client, store: &Store, partition: u16, token
         channels.extend(named);
     }
     assert!(channels.iter().all(|id| id.partition(PARTITIONS) == partition), "an entry of its own alone");
+    let now_ms = common::clock::Clock::system().now_ms().to_string();
     let apply = fenced(include_str!("../fixtures/schema-1/apply.lua"));
     let mut names =
         vec![keys.fence(partition), keys.accepted(partition), keys.due(partition), keys.dead(partition)];
     names.extend(channels.iter().map(|id| keys.channel(id)));
     let mut args = vec![token, group.to_owned(), channels.len().to_string()];
     for id in &channels {
-        args.extend([id.to_string(), "1".to_owned(), "2".to_owned(), "9000000000000".to_owned()]);
+        args.extend([id.to_string(), now_ms.clone(), now_ms.clone(), "9000000000000".to_owned()]);
     }
     args.push(ids.len().to_string());
     args.extend(ids.iter().cloned());

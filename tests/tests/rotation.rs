@@ -195,12 +195,12 @@ async fn a_settler_without_a_key_that_is_still_needed_says_so_and_gives_nothing_
     let mut scene = Scene::start(1, 1).await;
     let (old, next) = (scene.rig.payee(), scene.next);
     scene.roll(old, &[next]).await;
-    let channels = scene.channels(old, 2).await;
+    let channels = scene.channels(old, 3).await;
     for channel in &channels {
         assert_eq!(refusal(&scene, channel, 7).await, None);
     }
-    // One whose close has begun already, and one that is open.
-    let (begun, open) = (&channels[0], &channels[1]);
+    // One whose close has begun already, one whose close will be asked for, and one that is open.
+    let [begun, asked, open] = channels.as_slice() else { panic!("three channels") };
     scene.rig.front.always(Route::Settle, Step::Status(503));
     begun.close(scene.rig.relayer(0)).await.expect("an answer").body.expect("noted");
     scene.rig.in_status(begun, Status::Closing).await;
@@ -217,24 +217,28 @@ async fn a_settler_without_a_key_that_is_still_needed_says_so_and_gives_nothing_
     assert!(reason.contains(&old.to_string()) && reason.contains("further_payee_keys"), "{reason}");
     let admin = scene.rig.settlers[0].admin_url().to_owned();
     let missing = scene.rig.metric(&admin, "millrace_settler_keyless_channels").await.expect("a gauge");
-    assert_eq!(missing, 2);
+    assert_eq!(missing, 3);
 
     // It leads all the same: what it can settle, it does.
     let other = scene.channels(next, 1).await.remove(0);
     assert_eq!(refusal(&scene, &other, 3).await, None);
-    for channel in [open, &other] {
+    for channel in [asked, &other] {
         channel.close(scene.rig.relayer(0)).await.expect("an answer").body.expect("noted");
     }
     scene.rig.closed(&other, 3).await;
     let store = scene.rig.store().await;
+    let due = store.keys().due(store.partition_of(&open.id()));
+    scene.rig.redis.command(&["ZADD", &due, "0", &open.id().to_string()]).await;
     wait_until(SOON, "the open one was looked at and put off", || async {
         let now_ms = common::clock::Clock::system().now_ms();
         let due = store.due_at(&open.id()).await.expect("Redis answers");
         due.is_some_and(|due| due > now_ms + 1_000)
     })
     .await;
-    let found = scene.rig.stored(open).await;
-    assert_eq!((found.state.status, found.state.amount), (Status::Open, Amount::new(7)));
+    for channel in [open, asked] {
+        let found = scene.rig.stored(channel).await;
+        assert_eq!((found.state.status, found.state.amount), (Status::Open, Amount::new(7)));
+    }
     let put_off = wait_for(SOON, "the close that had begun is put off", || async {
         let found = scene.rig.stored(begun).await;
         let words = "is not configured";
@@ -245,12 +249,10 @@ async fn a_settler_without_a_key_that_is_still_needed_says_so_and_gives_nothing_
 
     // The key is put back: everything is settled.
     scene.roll(next, &[old]).await;
-    // Its time was put off.
-    let due = store.keys().due(store.partition_of(&open.id()));
-    scene.rig.redis.command(&["ZADD", &due, "0", &open.id().to_string()]).await;
-    for channel in [begun, open] {
+    open.close(scene.rig.relayer(0)).await.expect("an answer").body.expect("noted");
+    for channel in &channels {
         scene.rig.closed(channel, 7).await;
     }
-    assert_eq!((scene.earned(old).await, scene.earned(next).await), (14, 3));
+    assert_eq!((scene.earned(old).await, scene.earned(next).await), (21, 3));
     scene.rig.assert_books_balance().await;
 }
