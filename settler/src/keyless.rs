@@ -3,6 +3,7 @@
 //! settlers without that key stops at its first one.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -37,8 +38,8 @@ impl Keyless {
     /// Notes that a channel of this payee has come up.
     pub(crate) fn met(&self, payee: PublicKey) {
         let mut by_payee = self.by_payee.lock().unwrap_or_else(PoisonError::into_inner);
-        if !by_payee.contains_key(&payee) {
-            by_payee.insert(payee, 1);
+        if let Entry::Vacant(place) = by_payee.entry(payee) {
+            place.insert(1);
             self.was_met.notify_one();
         }
     }
