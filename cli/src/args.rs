@@ -80,6 +80,12 @@ pub(crate) enum Command {
     Config(commands::config::ConfigCommand),
     /// Start again after Redis lost everything.
     Recover(commands::recover::RecoverArgs),
+    /// Have all processes write what only this version can read, once none of an older version runs.
+    Upgrade(commands::upgrade::UpgradeArgs),
+    /// Print what a shell completes these command lines with.
+    Completions(commands::manual::CompletionsArgs),
+    /// Write the manual pages of all programs.
+    Man(commands::manual::ManArgs),
     /// Run a relayer in this process.
     #[command(hide = true)]
     Relayer(service::process::Args),

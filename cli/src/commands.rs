@@ -12,9 +12,11 @@ pub(crate) mod inspect;
 pub(crate) mod journal;
 pub(crate) mod keys;
 pub(crate) mod load;
+pub(crate) mod manual;
 pub(crate) mod pay;
 pub(crate) mod recover;
 mod service;
+pub(crate) mod upgrade;
 pub(crate) mod verify;
 
 use std::process::ExitCode;
@@ -40,7 +42,7 @@ pub(crate) fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitCod
         match command {
             Command::Dev(args) => dev::run(args, printer).await,
             Command::Demo(args) => demo::run(args, printer).await,
-            Command::Keys(command) => keys::run(command, printer),
+            Command::Keys(command) => keys::run(command, printer).await,
             Command::Account(command) => account::run(command, printer).await,
             Command::Channel(command) => channel::run(command, printer).await,
             Command::Pay(args) => pay::run(args, printer).await,
@@ -48,10 +50,13 @@ pub(crate) fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitCod
             Command::Chaos(args) => chaos::run(args, printer).await,
             Command::Audit(args) => audit::run(args, printer).await,
             Command::Inspect(args) => inspect::run(args, printer).await,
+            Command::Upgrade(args) => upgrade::run(args, printer).await,
             Command::Doctor(args) => doctor::run(args, printer).await,
             Command::Journal(command) => journal::run(command, printer).await,
             Command::Verify(command) => verify::run(command, printer).await,
             Command::Config(command) => config::run(command, printer),
+            Command::Completions(args) => manual::completions(args),
+            Command::Man(args) => manual::man(args, printer),
             Command::Recover(args) => recover::run(args, printer).await,
             Command::Relayer(_) | Command::Settler(_) | Command::Issuer(_) => Ok(ExitCode::FAILURE),
         }

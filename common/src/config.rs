@@ -3,6 +3,8 @@
 //! A file need not name every key: what is absent has the default that the files at the project's root document.
 //! `MILLRACE_RELAYER__LIMITS__BATCH_MAX=64` overrides `limits.batch_max` of the relayer.
 
+mod changes;
+
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -11,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::secret::SecretRef;
+
+pub use changes::{Change, changes, keys, needs_restart};
 
 /// Why a configuration was refused. Each message names the file and line, the key, or the variable at fault.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +65,10 @@ pub trait Config: DeserializeOwned + Serialize + Default + JsonSchema {
     /// What environment variables that override a key start with, such as `MILLRACE_RELAYER__`.
     const ENV_PREFIX: &'static str;
 
+    /// Keys, as dotted paths, that a running process takes up when its configuration is read again. A change of any other
+    /// key is refused until the process is started anew.
+    const RELOADABLE: &'static [&'static str];
+
     /// Checks ranges, required keys and keys against each other.
     ///
     /// # Errors
@@ -69,6 +77,9 @@ pub trait Config: DeserializeOwned + Serialize + Default + JsonSchema {
 
     /// What is logged, and how.
     fn log(&self) -> &LogConfig;
+
+    /// When the configuration is read again.
+    fn reload(&self) -> &ReloadConfig;
 }
 
 /// Reads a configuration: `path` (or the defaults), then the process environment, then [`Config::validate`].
@@ -179,9 +190,22 @@ fn override_one<T: Config>(config: &T, name: &str, text: &str) -> Result<T, Stri
     }
 }
 
-/// The JSON Schema of a configuration, for editors and for `millrace config schema`.
+/// The JSON Schema of a configuration, for editors and for `millrace config schema`. Keys that take effect without a
+/// restart carry `x-reloadable`.
 pub fn schema<T: Config>() -> Value {
-    schemars::schema_for!(T).to_value()
+    let mut schema = schemars::schema_for!(T).to_value();
+    for key in T::RELOADABLE {
+        changes::mark_reloadable(&mut schema, key);
+    }
+    schema
+}
+
+/// When a running process reads its configuration again. SIGHUP always makes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReloadConfig {
+    /// Milliseconds between two looks at the configuration file, whose changed content is then taken up; 0 never looks.
+    pub watch_ms: u64,
 }
 
 /// How strongly Redis must keep what a relayer acknowledges. A process refuses to run on a weaker server.
@@ -352,10 +376,12 @@ mod tests {
         redis: RedisConfig,
         note: Option<String>,
         log: LogConfig,
+        reload: ReloadConfig,
     }
 
     impl Config for Sample {
         const ENV_PREFIX: &'static str = "SAMPLE__";
+        const RELOADABLE: &'static [&'static str] = &["note", "log.filter"];
 
         fn validate(&self) -> Result<(), ConfigError> {
             self.redis.validate()
@@ -363,6 +389,10 @@ mod tests {
 
         fn log(&self) -> &LogConfig {
             &self.log
+        }
+
+        fn reload(&self) -> &ReloadConfig {
+            &self.reload
         }
     }
 
@@ -437,5 +467,31 @@ mod tests {
         assert!(bad(|r| r.prefix = "{x}".to_owned()).contains("redis.prefix"));
         assert!(bad(|r| r.url = "http://x".to_owned()).contains("redis.url"));
         assert!(bad(|r| r.memory_low_percent = 95).contains("redis.memory_high_percent"));
+    }
+
+    #[test]
+    fn what_has_changed_is_named_key_by_key_and_sorted_by_what_it_needs() {
+        let old = Sample::default();
+        let mut new = old.clone();
+        assert!(changes(&old, &new).is_empty());
+        new.note = Some("x".to_owned());
+        new.redis.partitions = 8;
+        new.log.filter = "debug".to_owned();
+        let found = changes(&old, &new);
+        let text: Vec<String> = found.iter().map(Change::to_string).collect();
+        assert_eq!(
+            text,
+            ["log.filter: \"info\" -> \"debug\"", "note: null -> \"x\"", "redis.partitions: 16 -> 8"]
+        );
+        assert_eq!(needs_restart::<Sample>(&found), ["redis.partitions"]);
+    }
+
+    #[test]
+    fn the_schema_marks_what_can_be_reloaded_and_nothing_else() {
+        let schema = schema::<Sample>();
+        assert_eq!(schema["properties"]["note"]["x-reloadable"], true);
+        assert_eq!(schema["$defs"]["LogConfig"]["properties"]["filter"]["x-reloadable"], true);
+        assert_eq!(schema.to_string().matches("x-reloadable").count(), Sample::RELOADABLE.len());
+        assert!(Sample::RELOADABLE.iter().all(|key| keys::<Sample>().iter().any(|(known, _)| known == key)));
     }
 }

@@ -4,16 +4,19 @@
 //!
 //! * [`keys`]: the one place where a key name exists.
 //! * [`scripts`]: the Lua files and how they are called.
+//! * [`schema`]: what may be written while processes of an older version run.
 //! * [`connect`]: from configuration to connections; [`preflight`]: what the server must promise before it is used.
 //! * [`loss`]: how a process notices that Redis went back, and stops everyone. [`recovery`]: how they go on.
 //!   `replicas`: writes that replicas have confirmed.
 //! * [`accept`]: what a relayer writes. [`settle`]: what the settler writes, each call under its lease.
 //!   [`journaled`]: what the journal takes over. [`books`]: what came of all that was accepted, in sums.
 //! * [`lease`]: leadership and fencing tokens. [`stream`]: entries of accepted payments.
-//! * [`read`]: channels, due times, dead letters and the like, for whoever wants to look. [`diagnose`]: the server itself.
+//! * [`read`]: channels, due times, dead letters and the like, for whoever wants to look. [`census`]: all channels that have
+//!   not ended. [`diagnose`]: the server itself.
 
 pub mod accept;
 pub mod books;
+pub mod census;
 pub mod connect;
 pub mod diagnose;
 pub mod journaled;
@@ -24,6 +27,7 @@ pub mod preflight;
 pub mod read;
 pub mod recovery;
 mod replicas;
+pub mod schema;
 pub mod scripts;
 pub mod settle;
 pub mod state;
@@ -137,6 +141,7 @@ struct Inner {
     memory: preflight::Memory,
     seen: loss::Seen,
     turns: accept::Turns,
+    schema: schema::InEffect,
 }
 
 impl std::fmt::Debug for Store {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use common::amount::Amount;
 use common::channel::ASSET_MAX_BYTES;
-use common::config::{ConfigError, LogConfig, positive};
+use common::config::{ConfigError, LogConfig, ReloadConfig, positive};
 use common::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// When this configuration is read again.
+    pub reload: ReloadConfig,
 }
 
 impl Default for Config {
@@ -52,6 +54,7 @@ impl Default for Config {
             limits: Limits::default(),
             http: HttpConfig::default(),
             log: LogConfig::default(),
+            reload: ReloadConfig::default(),
         }
     }
 }
@@ -114,9 +117,20 @@ impl Default for Limits {
 
 impl common::config::Config for Config {
     const ENV_PREFIX: &'static str = "MILLRACE_ISSUER__";
+    const RELOADABLE: &'static [&'static str] = &[
+        "limits.channel_lifetime_max_s",
+        "limits.channel_lifetime_min_s",
+        "limits.settlements_batch_max",
+        "log.filter",
+        "reload.watch_ms",
+    ];
 
     fn log(&self) -> &LogConfig {
         &self.log
+    }
+
+    fn reload(&self) -> &ReloadConfig {
+        &self.reload
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

@@ -27,6 +27,7 @@ mod worker;
 
 use std::sync::Arc;
 
+use arc_swap::{ArcSwap, Guard};
 use common::batch::ChannelSettlement;
 use common::clock::Clock;
 use common::fault_point;
@@ -125,7 +126,7 @@ pub struct Rules {
     /// Play money.
     pub development: Development,
     /// Bounds on what is taken.
-    pub limits: Limits,
+    pub limits: ArcSwap<Limits>,
     /// The time of day.
     pub clock: Clock,
 }
@@ -252,8 +253,13 @@ impl Ledger {
     }
 
     /// The bounds on what is taken.
-    pub fn limits(&self) -> &Limits {
-        &self.rules.limits
+    pub fn limits(&self) -> Guard<Arc<Limits>> {
+        self.rules.limits.load()
+    }
+
+    /// Goes by other bounds from now on; how much may wait stays as it was.
+    pub fn take_up(&self, limits: &Limits) {
+        self.rules.limits.store(Arc::new(limits.clone()));
     }
 
     /// See [`settlements::prove_ahead`]; a signed voucher is checked where it is settled.

@@ -17,11 +17,13 @@ mod router;
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use common::clock::Clock;
 use common::config::Config as _;
 use common::ids::PublicKey;
 use service::admin::Readiness;
 use service::process::Listeners;
+use service::reload::{Origin, Reloader};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
@@ -31,13 +33,18 @@ use crate::handlers::App;
 use crate::ledger::{Ledger, Rules};
 use crate::metrics::Metrics;
 
+/// The command line of the `issuer` program.
+pub fn command() -> clap::Command {
+    service::process::command("issuer", "Millrace's reference issuer")
+}
+
 /// Runs the issuer until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// The configuration is refused, the database cannot be opened, or an address cannot be listened on.
 pub fn main(args: Args) -> anyhow::Result<()> {
-    service::process::run(&args, async |config, shutdown| {
-        start(config, Clock::system(), shutdown).await?.wait().await;
+    service::process::run(&args, async |config, origin, shutdown| {
+        start_from(config, Some(origin), Clock::system(), shutdown).await?.wait().await;
         Ok(())
     })
 }
@@ -47,6 +54,19 @@ pub fn main(args: Args) -> anyhow::Result<()> {
 /// # Errors
 /// The configuration is refused, the database cannot be opened, or an address cannot be listened on.
 pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) -> anyhow::Result<Running> {
+    start_from(config, None, clock, shutdown).await
+}
+
+/// As [`start`]; what can be changed in `config` is taken up anew from where it came from, if that is given.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_from(
+    config: Config,
+    origin: Option<Origin>,
+    clock: Clock,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Running> {
     config.validate()?;
     let secret = config.signing_key.as_ref().context("signing_key: required")?;
     let signing_key = secret.read_signing_key().context("signing_key")?;
@@ -55,8 +75,8 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
         signing_key,
         public_key,
         development: config.development.clone(),
-        limits: config.limits.clone(),
-        clock,
+        limits: ArcSwap::from_pointee(config.limits.clone()),
+        clock: clock.clone(),
     };
     let database = config.database.clone();
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(&database, rules))
@@ -68,6 +88,12 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
     let registry = prometheus::Registry::new();
     service::admin::show_readiness(&registry, &readiness).context("metrics")?;
     let metrics = Metrics::new(&registry).context("metrics")?;
+    if let Some(origin) = origin {
+        let for_reload = ledger.clone();
+        let take_up = move |config: &Config| for_reload.take_up(&config.limits);
+        let reloader = Reloader::new("issuer", config.clone(), origin, &registry, clock, take_up)?;
+        tokio::spawn(reloader.run(shutdown.clone()));
+    }
     let admin = service::admin::router(readiness.clone(), registry);
     let check_every = Duration::from_millis(config.database.check_interval_ms);
     let watching = watch(ledger.clone(), check_every, readiness.clone());

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use common::amount::Amount;
 use common::clock::Clock;
-use common::ids::ChannelId;
+use common::ids::{ChannelId, PublicKey};
 use common::store::{Store, StoreError};
 use common::voucher::{Payment, VerifiedVoucher};
 use common::wire::{Outcome, PaymentAnswer, payment_from_json};
@@ -16,10 +16,10 @@ use tokio::sync::oneshot;
 use crate::batcher::{Answer, Batchers, Job};
 use crate::channels::{Channel, Channels, LookupError, StoreAndIssuer};
 use crate::error::Refusal;
-use crate::limits::Limits;
 use crate::metrics::{Ending, Metrics, Ticket};
 use crate::readiness::Health;
 use crate::receipts::Receipts;
+use crate::tuning::Tuning;
 
 /// Channels of one batch that are looked up, or registered, at once.
 const LOOKUPS_AT_ONCE: usize = 16;
@@ -32,20 +32,35 @@ pub(crate) struct Acceptor {
     pub(crate) channels: Channels<StoreAndIssuer>,
     pub(crate) batchers: Batchers,
     pub(crate) store: Store,
-    pub(crate) limits: Limits,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) clock: Clock,
-    pub(crate) settle_margin_s: u32,
-    pub(crate) steps_max: u32,
+    pub(crate) tuning: Tuning,
     pub(crate) receipts: Option<Receipts>,
-    pub(crate) payments_in_flight_max: usize,
 }
 
 /// A payment whose proof held.
 pub(crate) struct Proven {
     pub(crate) voucher: VerifiedVoucher,
     pub(crate) channel: Arc<Channel>,
+}
+
+/// What a payment is for: what its answer names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    channel_id: ChannelId,
+    payee: PublicKey,
+    cumulative_amount: Amount,
+}
+
+impl Named {
+    pub(crate) fn of(voucher: &VerifiedVoucher, channel: &Channel) -> Self {
+        Named {
+            channel_id: *voucher.channel_id(),
+            payee: channel.terms.terms().payee,
+            cumulative_amount: voucher.cumulative_amount(),
+        }
+    }
 }
 
 /// Where one payment of a batch is.
@@ -61,7 +76,7 @@ impl Acceptor {
     /// # Errors
     /// Too many are in flight; counted as ended.
     pub(crate) fn receive(&self) -> Result<Ticket, Refusal> {
-        let received = self.metrics.receive_one(self.payments_in_flight_max);
+        let received = self.metrics.receive_one(self.tuning.bounds().payments_in_flight_max);
         received.map_err(|ticket| refuse([ticket], TOO_MANY_IN_FLIGHT))
     }
 
@@ -70,7 +85,7 @@ impl Acceptor {
     /// # Errors
     /// Too many are in flight; counted as ended.
     pub(crate) fn receive_batch(&self, count: usize) -> Result<Vec<Ticket>, Refusal> {
-        let received = self.metrics.receive(count, self.payments_in_flight_max);
+        let received = self.metrics.receive(count, self.tuning.bounds().payments_in_flight_max);
         received.map_err(|tickets| refuse(tickets, TOO_MANY_IN_FLIGHT))
     }
 
@@ -83,7 +98,7 @@ impl Acceptor {
             Ok(proven) => proven,
             Err(refusal) => return Err(refuse([ticket], refusal)),
         };
-        let (channel_id, cumulative_amount) = (*voucher.channel_id(), voucher.cumulative_amount());
+        let named = Named::of(&voucher, &channel);
         let outcome = match self.record(Job { voucher, channel, ticket }).await? {
             Answer::Final(result) => result?,
             Answer::Unregistered(job) => {
@@ -93,19 +108,15 @@ impl Acceptor {
                 after_registration(self.record(*job).await?)?
             }
         };
-        Ok(self.answer(channel_id, cumulative_amount, outcome))
+        Ok(self.answer(named, outcome))
     }
 
     /// What a payer is told of a payment that was taken.
-    pub(crate) fn answer(
-        &self,
-        channel_id: ChannelId,
-        cumulative_amount: Amount,
-        outcome: Outcome,
-    ) -> PaymentAnswer {
+    pub(crate) fn answer(&self, named: Named, outcome: Outcome) -> PaymentAnswer {
+        let Named { channel_id, payee, cumulative_amount } = named;
         let receipt = self.receipts.as_ref().and_then(|receipts| {
             let started = Instant::now();
-            let receipt = receipts.sign(&channel_id, cumulative_amount, self.clock.now_ms());
+            let receipt = receipts.sign(&payee, &channel_id, cumulative_amount, self.clock.now_ms());
             self.metrics.receipt_took(started.elapsed());
             receipt.map(Box::new)
         });
@@ -139,8 +150,7 @@ impl Acceptor {
             .map(|(result, named)| {
                 let outcome = result?;
                 // Only what was proven was taken.
-                let (channel_id, cumulative_amount) = named.ok_or_else(no_answer)?;
-                Ok(self.answer(channel_id, cumulative_amount, outcome))
+                Ok(self.answer(named.ok_or_else(no_answer)?, outcome))
             })
             .collect()
     }
@@ -150,7 +160,7 @@ impl Acceptor {
         &self,
         payments: Vec<Result<Payment, Refusal>>,
         tickets: Vec<Ticket>,
-    ) -> (Vec<Slot>, Vec<Option<(ChannelId, Amount)>>) {
+    ) -> (Vec<Slot>, Vec<Option<Named>>) {
         let with_terms = |payment: Result<Payment, Refusal>| async move {
             let payment = payment?;
             let (channel, _) = self.terms(&payment.channel_id, Instant::now()).await?;
@@ -165,7 +175,7 @@ impl Acceptor {
                 Ok((payment, channel)) => self.check(payment, channel, Instant::now()).await,
                 Err(refusal) => Err(refusal),
             };
-            named.push(proven.as_ref().ok().map(|proven| name_of(&proven.voucher)));
+            named.push(proven.as_ref().ok().map(|proven| Named::of(&proven.voucher, &proven.channel)));
             slots.push(match proven {
                 Ok(Proven { voucher, channel }) => self.submit(Job { voucher, channel, ticket }),
                 Err(refusal) => Slot::Ended(Err(refuse([ticket], refusal))),
@@ -271,13 +281,13 @@ impl Acceptor {
     ) -> Result<Proven, Refusal> {
         self.refuse_expired(&channel)?;
         let voucher = self.prove(&channel, &payment, started).await?;
-        self.limits.check_channel(voucher.channel_id()).await.map_err(Refusal::RateLimited)?;
+        self.tuning.limits.check_channel(voucher.channel_id()).await.map_err(Refusal::RateLimited)?;
         Ok(Proven { voucher, channel })
     }
 
     /// Refuses what could not be settled any more before the channel ends.
     pub(crate) fn refuse_expired(&self, channel: &Channel) -> Result<(), Refusal> {
-        let until_s = channel.last_payment_s(self.settle_margin_s);
+        let until_s = channel.last_payment_s(self.tuning.bounds().settle_margin_s);
         if self.clock.now_s() >= until_s { Err(Refusal::Expired { until_s }) } else { Ok(()) }
     }
 
@@ -306,10 +316,6 @@ pub(crate) fn refuse(tickets: impl IntoIterator<Item = Ticket>, refusal: Refusal
         ticket.end(Ending::Refused(refusal.code()));
     }
     refusal
-}
-
-fn name_of(voucher: &VerifiedVoucher) -> (ChannelId, Amount) {
-    (*voucher.channel_id(), voucher.cumulative_amount())
 }
 
 /// Waits for the answers to all that were submitted.

@@ -149,10 +149,10 @@ impl Origin for StoreAndIssuer {
 }
 
 /// Whose channels are taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Parties {
-    /// The configured payee.
-    pub(crate) payee: PublicKey,
+    /// The configured payees: few.
+    pub(crate) payees: Vec<PublicKey>,
     /// The configured issuer.
     pub(crate) issuer: PublicKey,
 }
@@ -311,7 +311,7 @@ impl<O: Origin> Channels<O> {
             tracing::warn!(%found, %expected, "a channel of another issuer: is issuer.public_key right?");
             return Err(NotPayable::Unknown);
         }
-        if terms.payee != self.parties.payee {
+        if !self.parties.payees.contains(&terms.payee) {
             return Err(NotPayable::WrongPayee);
         }
         terms.check().map_err(|error| {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use common::config::{Config as _, ConfigError, LogConfig, RedisConfig, positive};
+use common::config::{Config as _, ConfigError, LogConfig, RedisConfig, ReloadConfig, positive};
 use common::ids::PublicKey;
 use common::secret::SecretRef;
 use common::verify::usable_key;
@@ -26,6 +26,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// The public key, base58, of the payee whose channels are taken. Required.
     pub payee: Option<PublicKey>,
+    /// Further payees, base58, whose channels are taken as well: keys that the payee had before, or is about to have.
+    pub further_payees: Vec<PublicKey>,
     /// Where payments are recorded.
     pub redis: RedisConfig,
     /// Who knows the channels. `public_key` is required.
@@ -53,6 +55,8 @@ pub struct Config {
     pub drain_grace_ms: u64,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// When this configuration is read again.
+    pub reload: ReloadConfig,
 }
 
 impl Default for Config {
@@ -61,6 +65,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             payee: None,
+            further_payees: Vec::new(),
             redis: RedisConfig::default(),
             issuer: IssuerClientConfig::default(),
             settle_margin_s: 300,
@@ -74,6 +79,7 @@ impl Default for Config {
             readiness_interval_ms: 500,
             drain_grace_ms: 1_000,
             log: LogConfig::default(),
+            reload: ReloadConfig::default(),
         }
     }
 }
@@ -166,6 +172,8 @@ pub struct ReceiptsConfig {
     pub signing_key: Option<SecretRef>,
     /// The payee's certificate for that key, a file made by `millrace keys certify`. Not needed for the payee's own key.
     pub certificate: Option<PathBuf>,
+    /// The certificates of further payees for the same key, one of each.
+    pub further_certificates: Vec<PathBuf>,
 }
 
 /// How channel terms are looked up and kept.
@@ -196,15 +204,46 @@ impl Default for ChannelsConfig {
     }
 }
 
+impl Config {
+    /// Every payee whose channels are taken, once; the first is the one that new channels are opened to.
+    pub fn payees(&self) -> Vec<PublicKey> {
+        let mut payees = Vec::new();
+        for payee in self.payee.iter().chain(&self.further_payees) {
+            if !payees.contains(payee) {
+                payees.push(*payee);
+            }
+        }
+        payees
+    }
+}
+
 impl common::config::Config for Config {
     const ENV_PREFIX: &'static str = "MILLRACE_RELAYER__";
+    const RELOADABLE: &'static [&'static str] = &[
+        "batch_max",
+        "limits.hash_steps_max",
+        "limits.keys_max",
+        "limits.payments_in_flight_max",
+        "limits.per_address_per_s",
+        "limits.per_channel_per_s",
+        "log.filter",
+        "reload.watch_ms",
+        "settle_margin_s",
+    ];
 
     fn log(&self) -> &LogConfig {
         &self.log
     }
 
+    fn reload(&self) -> &ReloadConfig {
+        &self.reload
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         required("payee", "PAYEE", self.payee.as_ref())?;
+        if self.further_payees.iter().any(|payee| usable_key(payee).is_none()) {
+            return Err(ConfigError::invalid("further_payees", "Ed25519 public keys in base58"));
+        }
         required("issuer.public_key", "ISSUER__PUBLIC_KEY", self.issuer.public_key.as_ref())?;
         self.redis.validate()?;
         self.issuer.validate()?;

@@ -26,7 +26,6 @@ const LINES: &str = "application/x-ndjson";
 /// What every handler works with.
 pub(crate) struct App {
     pub(crate) acceptor: Acceptor,
-    pub(crate) batch_max: usize,
     pub(crate) streams: Streams,
 }
 
@@ -57,7 +56,7 @@ pub(crate) async fn take(
             return Err(error);
         }
     };
-    if let Err(too_many) = app.acceptor.limits.check_address(peer.ip(), 1).await {
+    if let Err(too_many) = app.acceptor.tuning.limits.check_address(peer.ip(), 1).await {
         return Err(refuse([ticket], Refusal::RateLimited(too_many)).into());
     }
     Ok(Json(app.acceptor.accept(ticket, &body).await?))
@@ -83,7 +82,7 @@ pub(crate) async fn batch(
         }
     };
     let tickets = app.acceptor.receive_batch(elements.len())?;
-    if let Err(too_many) = app.acceptor.limits.check_address(peer.ip(), elements.len()).await {
+    if let Err(too_many) = app.acceptor.tuning.limits.check_address(peer.ip(), elements.len()).await {
         return Err(refuse(tickets, Refusal::RateLimited(too_many)).into());
     }
     let results = app.acceptor.accept_batch(tickets, &elements).await;
@@ -128,7 +127,7 @@ pub(crate) async fn close(
 }
 
 async fn limit(app: &App, peer: SocketAddr) -> Result<(), Refusal> {
-    app.acceptor.limits.check_address(peer.ip(), 1).await.map_err(Refusal::RateLimited)
+    app.acceptor.tuning.limits.check_address(peer.ip(), 1).await.map_err(Refusal::RateLimited)
 }
 
 fn elements<'body>(
@@ -139,7 +138,7 @@ fn elements<'body>(
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = media_type.and_then(|text| text.split(';').next()).map(str::trim);
     let form = form_of(body, essence.is_some_and(|essence| essence.eq_ignore_ascii_case(LINES)))?;
-    Ok((form, split(body, form, app.batch_max)?))
+    Ok((form, split(body, form, app.acceptor.tuning.bounds().batch_max)?))
 }
 
 /// Says which element of a batch a field is in.

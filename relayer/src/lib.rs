@@ -9,7 +9,7 @@
 //! * `accept`: what happens to a payment. `proof`: whether it holds, with what is known of its channel. `requests`: reading a channel, and asking for its close.
 //! * `receipts`: the payee's signed word for a payment, where it is asked for.
 //! * `channels`: terms, from memory, Redis or issuer. `batcher`: vouchers on their way into Redis.
-//! * `limits`, `readiness`, `metrics`: how much, whether at all, and what came of it.
+//! * `tuning`: what a running relayer can be told anew. `limits`, `readiness`, `metrics`: how much, whether at all, and what came of it.
 
 mod accept;
 mod batcher;
@@ -28,6 +28,7 @@ mod split;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod tuning;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,31 +41,37 @@ use prometheus::Registry;
 use service::admin::{self, Readiness};
 use service::issuer_client::IssuerClient;
 use service::process::Listeners;
+use service::reload::{Origin, Reloader};
 use tokio_util::sync::CancellationToken;
 
 use accept::Acceptor;
 use batcher::Batchers;
 use channels::{Channels, Parties, StoreAndIssuer};
 use handlers::App;
-use limits::Limits;
 use metrics::Metrics;
 use readiness::{Health, Watch};
 use receipts::Receipts;
 use router::Public;
 use stream::Streams;
+use tuning::Tuning;
 
 pub use config::{BatcherConfig, ChannelsConfig, Config, LimitsConfig, StreamConfig};
 pub use service::process::{Args, Running};
 #[doc(hidden)]
 pub use split::split_batch;
 
+/// The command line of the `relayer` program.
+pub fn command() -> clap::Command {
+    service::process::command("relayer", "Checks payments and has Redis record them")
+}
+
 /// Runs a relayer until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// The configuration is refused, or an address cannot be listened on.
 pub fn main(args: Args) -> anyhow::Result<()> {
-    service::process::run(&args, async |config, shutdown| {
-        start(config, Clock::system(), shutdown).await?.wait().await;
+    service::process::run(&args, async |config, origin, shutdown| {
+        start_from(config, Some(origin), Clock::system(), shutdown).await?.wait().await;
         Ok(())
     })
 }
@@ -74,12 +81,23 @@ pub fn main(args: Args) -> anyhow::Result<()> {
 /// # Errors
 /// The configuration is wrong, or an address cannot be listened on.
 pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) -> anyhow::Result<Running> {
+    start_from(config, None, clock, shutdown).await
+}
+
+/// As [`start`]; what can be changed in `config` is taken up anew from where it came from, if that is given.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_from(
+    config: Config,
+    origin: Option<Origin>,
+    clock: Clock,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Running> {
     config.validate()?;
-    let parties = Parties {
-        payee: config.payee.context("payee")?,
-        issuer: config.issuer.public_key.context("issuer.public_key")?,
-    };
-    let receipts = Receipts::new(&config.receipts, &parties.payee, clock.now_s())?;
+    let parties =
+        Parties { payees: config.payees(), issuer: config.issuer.public_key.context("issuer.public_key")? };
+    let receipts = Receipts::new(&config.receipts, &parties.payees, clock.now_s())?;
     let registry = Registry::new();
     let metrics = Metrics::register(&registry)?;
     let issuer = IssuerClient::new(&config.issuer)?;
@@ -94,35 +112,39 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
         health: Arc::clone(&health),
         store: store.clone(),
         issuer: issuer.clone(),
-        payee: parties.payee,
+        payees: parties.payees.clone(),
         interval: Duration::from_millis(config.readiness_interval_ms),
     };
     let watching = tokio::spawn(watch.run(shutdown.clone()));
 
-    let origin = StoreAndIssuer { store: store.clone(), issuer };
+    let terms_from = StoreAndIssuer { store: store.clone(), issuer };
     let acceptor = Acceptor {
-        channels: Channels::new(&config.channels, parties, origin, Arc::clone(&metrics)),
+        channels: Channels::new(&config.channels, parties.clone(), terms_from, Arc::clone(&metrics)),
         batchers: Batchers::start(&config.batcher, store.clone(), &health, &metrics),
         store,
-        limits: Limits::new(&config.limits),
+        tuning: Tuning::new(&config),
         health,
         metrics,
         clock,
-        settle_margin_s: config.settle_margin_s,
-        steps_max: config.limits.hash_steps_max,
         receipts,
-        payments_in_flight_max: config.limits.payments_in_flight_max,
     };
     let closing = CancellationToken::new();
     let drain = Duration::from_millis(config.http.drain_timeout_ms);
-    let streams = Streams::new(config.stream, drain, closing.clone());
-    let app = Arc::new(App { acceptor, batch_max: config.batch_max, streams });
+    let streams = Streams::new(config.stream.clone(), drain, closing.clone());
+    let app = Arc::new(App { acceptor, streams });
 
+    if let Some(origin) = origin {
+        let app = Arc::clone(&app);
+        let clock = app.acceptor.clock.clone();
+        let take_up = move |config: &Config| app.acceptor.tuning.take_up(config);
+        let reloader = Reloader::new("relayer", config.clone(), origin, &registry, clock, take_up)?;
+        tokio::spawn(reloader.run(shutdown.clone()));
+    }
     let admin = admin::router(readiness.clone(), registry);
     let public = Public::new(Arc::clone(&app));
     let served = listeners.serve(public, admin, config.http, readiness.clone(), closing.clone());
     let (addr, admin_addr) = (served.addr, served.admin_addr);
-    tracing::info!(%addr, %admin_addr, payee = %parties.payee, "relayer listens");
+    tracing::info!(%addr, %admin_addr, payees = ?parties.payees, "relayer listens");
 
     let grace = Duration::from_millis(config.drain_grace_ms);
     let task = tokio::spawn(async move {

@@ -6,11 +6,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use common::ids::ChannelId;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
+use parking_lot::Mutex;
 
 use crate::config::LimitsConfig;
 
@@ -27,22 +29,38 @@ pub(crate) struct TooMany {
 /// The limits that are configured.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    channels: Option<Keyed<ChannelId>>,
-    addresses: Option<Keyed<IpAddr>>,
+    channels: ArcSwapOption<Keyed<ChannelId>>,
+    addresses: ArcSwapOption<Keyed<IpAddr>>,
+    /// What they were made from.
+    config: Mutex<LimitsConfig>,
 }
 
 impl Limits {
     pub(crate) fn new(config: &LimitsConfig) -> Self {
         Self {
-            channels: config.per_channel_per_s.and_then(|rate| Keyed::new(rate, config.keys_max)),
-            addresses: config.per_address_per_s.and_then(|rate| Keyed::new(rate, config.keys_max)),
+            channels: ArcSwapOption::new(keyed(config.per_channel_per_s, config)),
+            addresses: ArcSwapOption::new(keyed(config.per_address_per_s, config)),
+            config: Mutex::new(config.clone()),
         }
+    }
+
+    /// Goes by other limits from now on. One that stays as it was keeps its counts.
+    pub(crate) fn take_up(&self, config: &LimitsConfig) {
+        let mut before = self.config.lock();
+        let same_keys = before.keys_max == config.keys_max;
+        if !same_keys || before.per_channel_per_s != config.per_channel_per_s {
+            self.channels.store(keyed(config.per_channel_per_s, config));
+        }
+        if !same_keys || before.per_address_per_s != config.per_address_per_s {
+            self.addresses.store(keyed(config.per_address_per_s, config));
+        }
+        *before = config.clone();
     }
 
     /// Counts one payment of a channel. Only for channels whose payer has just signed: otherwise anyone could use up
     /// the share of another.
     pub(crate) async fn check_channel(&self, id: &ChannelId) -> Result<(), TooMany> {
-        match &self.channels {
+        match self.channels.load_full() {
             Some(limit) => limit.check(*id, 1).await,
             None => Ok(()),
         }
@@ -50,11 +68,15 @@ impl Limits {
 
     /// Counts `count` payments or requests of an address.
     pub(crate) async fn check_address(&self, address: IpAddr, count: usize) -> Result<(), TooMany> {
-        match &self.addresses {
+        match self.addresses.load_full() {
             Some(limit) => limit.check(network(address), u32::try_from(count).unwrap_or(u32::MAX)).await,
             None => Ok(()),
         }
     }
+}
+
+fn keyed<K: Hash + Eq + Send + Sync>(per_s: Option<u32>, config: &LimitsConfig) -> Option<Arc<Keyed<K>>> {
+    per_s.and_then(|per_s| Keyed::new(per_s, config.keys_max)).map(Arc::new)
 }
 
 /// Who an address belongs to: a host is given a whole IPv6 /64, and could use a new address for every payment.

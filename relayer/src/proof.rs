@@ -84,7 +84,7 @@ impl Acceptor {
         known: Option<&Proof>,
         started: Instant,
     ) -> Result<VerifiedVoucher, Unproven> {
-        let check = Check { known, steps_max: self.steps_max };
+        let check = Check { known, steps_max: self.tuning.bounds().steps_max };
         let verified = VerifiedVoucher::verify_with(&channel.terms, payment, check);
         self.metrics.verify_took(started.elapsed());
         verified

@@ -89,7 +89,7 @@ pub(crate) struct Watch {
     pub(crate) health: Arc<Health>,
     pub(crate) store: Store,
     pub(crate) issuer: IssuerClient,
-    pub(crate) payee: PublicKey,
+    pub(crate) payees: Vec<PublicKey>,
     pub(crate) interval: Duration,
 }
 
@@ -102,7 +102,7 @@ impl Watch {
         loop {
             // Between an answer that tells of a loss and the loss itself being noted no look may come to its end.
             let known_lost = self.store.lost_data().is_some();
-            let looking = fitness.examine(&self.store, &self.issuer, &self.payee);
+            let looking = fitness.examine(&self.store, &self.issuer, &self.payees);
             let Some(looked) = shutdown.run_until_cancelled(looking).await else { return };
             self.health.metrics.memory(self.store.memory_percent());
             match looked {

@@ -228,7 +228,7 @@ impl Conversation {
             Ok(ticket) => ticket,
             Err(refusal) => return self.line.refused(refusal),
         };
-        if let Err(too_many) = acceptor.limits.check_address(self.peer.ip(), 1).await {
+        if let Err(too_many) = acceptor.tuning.limits.check_address(self.peer.ip(), 1).await {
             return self.line.refused(refuse([ticket], Refusal::RateLimited(too_many)));
         }
         self.line.take(ticket, body).await;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use common::clock::Clock;
 use common::store::Store;
 use common::store::lease::Lease;
@@ -13,19 +14,25 @@ use service::journal::JournalStore;
 use crate::config::Config;
 use crate::issuer_key::IssuerKey;
 use crate::journal::writer::Trouble;
+use crate::keyless::Keyless;
 use crate::metrics::Metrics;
-use crate::settlement::Payee;
+use crate::settlement::Payees;
 
 /// The parts of one settler process.
 #[derive(Debug)]
 pub(crate) struct App {
+    /// As the process was started.
     pub(crate) config: Config,
+    /// As it was read last: only what is reloadable may differ from `config`.
+    pub(crate) live: ArcSwap<Config>,
     pub(crate) clock: Clock,
     pub(crate) store: Store,
     pub(crate) issuer: IssuerClient,
     /// Whose receipts count.
     pub(crate) issuer_key: IssuerKey,
-    pub(crate) payee: Payee,
+    pub(crate) payees: Payees,
+    /// Channels that pay someone whose key is not here.
+    pub(crate) keyless: Keyless,
     pub(crate) metrics: Metrics,
     /// Where the journal is, if one is kept.
     pub(crate) journal: Option<JournalStore>,

@@ -17,7 +17,7 @@ use common::wire::Receipt;
 use service::issuer_client::IssuerError;
 
 use crate::leadership::{Hold, Leadership};
-use crate::settlement::{self, Redeemable};
+use crate::settlement::{self, Payee, Redeemable};
 
 /// Times in one attempt that the issuer may ask for a higher token: one is what a lost count takes.
 const RAISES_MAX: usize = 3;
@@ -121,19 +121,16 @@ impl Close<'_> {
             }
         }
         let terms = &self.channel.terms;
-        if terms.payee != *app.payee.public() {
-            let problem = Problem::new(Code::WrongPayee).detail(format_args!(
-                "the channel pays {}, this settler is {}",
-                terms.payee,
-                app.payee.public()
-            ));
-            return self.fail(pinned.amount, &problem).await;
-        }
+        let Some(payee) = app.payees.of(&terms.payee) else {
+            // Its key was here when the close began. It is not given up: whoever has the key can settle it.
+            app.keyless.met(terms.payee);
+            return self.retry(&format!("the key of payee {} is not configured", terms.payee)).await;
+        };
         let Some(redeemable) = settlement::decode(terms.scheme, &pinned) else {
             let problem = Problem::new(Code::InvalidSignature).detail("the stored proof cannot be read");
             return self.fail(pinned.amount, &problem).await;
         };
-        match self.settle(&redeemable).await? {
+        match self.settle(payee, &redeemable).await? {
             Ok(receipt) => self.finish(&redeemable, &receipt).await,
             Err(IssuerError::Unavailable { detail }) => self.retry(&detail).await,
             Err(IssuerError::Refused(problem)) => self.reconcile(&redeemable, &problem).await,
@@ -141,11 +138,15 @@ impl Close<'_> {
     }
 
     /// Has the issuer settle. A token that it finds too low is lifted, if the lease is still ours.
-    async fn settle(&self, redeemable: &Redeemable) -> Result<Result<Receipt, IssuerError>, StoreError> {
+    async fn settle(
+        &self,
+        payee: &Payee,
+        redeemable: &Redeemable,
+    ) -> Result<Result<Receipt, IssuerError>, StoreError> {
         let app = &self.leadership.app;
         for _ in 0..RAISES_MAX {
             let token = self.leadership.lease.token()?.get();
-            let request = settlement::request(&app.payee, &self.id, redeemable, token);
+            let request = settlement::request(payee, &self.id, redeemable, token);
             fault_point::reach("request_signed");
             let sent_at = Instant::now();
             let answer = self.leadership.settle(ChannelSettlement { channel_id: self.id, request }).await;
@@ -223,7 +224,7 @@ impl Close<'_> {
         let now_ms = app.clock.now_ms();
         let expires_at_ms = u64::try_from(self.channel.terms.expires_at).unwrap_or(0).saturating_mul(1_000);
         let until_expiry = Duration::from_millis(expires_at_ms.saturating_sub(now_ms));
-        let delay = settlement::retry_delay(&app.config.closes, self.channel.attempts, until_expiry);
+        let delay = settlement::retry_delay(&app.live.load().closes, self.channel.attempts, until_expiry);
         let next_at_ms = now_ms.saturating_add(delay.as_millis().try_into().unwrap_or(u64::MAX));
         tracing::debug!(channel_id = %self.id, error, delay_ms = delay.as_millis(), "the close is tried again");
         let attempts = app.store.retry_close(&self.leadership.lease, &self.id, next_at_ms, error).await?;

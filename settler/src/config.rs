@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use common::amount::Amount;
-use common::config::{ConfigError, LogConfig, RedisConfig, positive};
+use common::config::{ConfigError, LogConfig, RedisConfig, ReloadConfig, positive};
 use common::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,9 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// The payee's signing key, as `env:NAME` or `file:/path` of a base58 seed. Required.
     pub payee_key: Option<SecretRef>,
+    /// Further signing keys of the payee, each as `payee_key`: those that it had before, for as long as channels that pay
+    /// them are open, and those that it is about to have.
+    pub further_payee_keys: Vec<SecretRef>,
     /// Where accepted payments are.
     pub redis: RedisConfig,
     /// Where channels are settled.
@@ -56,6 +59,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// When this configuration is read again.
+    pub reload: ReloadConfig,
 }
 
 impl Default for Config {
@@ -63,6 +68,7 @@ impl Default for Config {
         Self {
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8091)),
             payee_key: None,
+            further_payee_keys: Vec::new(),
             redis: RedisConfig::default(),
             issuer: IssuerClientConfig::default(),
             lease: LeaseConfig::default(),
@@ -74,6 +80,7 @@ impl Default for Config {
             readiness_interval_ms: 1_000,
             http: HttpConfig::default(),
             log: LogConfig::default(),
+            reload: ReloadConfig::default(),
         }
     }
 }
@@ -216,9 +223,24 @@ impl JournalConfig {
 
 impl common::config::Config for Config {
     const ENV_PREFIX: &'static str = "MILLRACE_SETTLER__";
+    const RELOADABLE: &'static [&'static str] = &[
+        "closes.retry_delay_max_ms",
+        "closes.retry_delay_min_ms",
+        "log.filter",
+        "policy.capacity_used_percent",
+        "policy.expiry_margin_s",
+        "policy.idle_max_s",
+        "policy.owed_max",
+        "policy.unsettled_age_max_s",
+        "reload.watch_ms",
+    ];
 
     fn log(&self) -> &LogConfig {
         &self.log
+    }
+
+    fn reload(&self) -> &ReloadConfig {
+        &self.reload
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

@@ -260,7 +260,7 @@ fn update(leadership: &Leadership, id: ChannelId, paid: &Paid, channel: &StoredC
     let now_ms = app.clock.now_ms();
     let due_at_ms = if channel.state.status == Status::Open {
         let view = View::of(channel, now_ms).with_payments(paid.amount, paid.first_at_ms, paid.last_at_ms);
-        match decide(&app.config.policy, &view) {
+        match decide(&app.live.load().policy, &view) {
             // The loop over due channels finds it there: closes begin in one place.
             Decision::Close(_) => now_ms,
             Decision::Wait { until_ms } => until_ms,

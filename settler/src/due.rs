@@ -21,6 +21,9 @@ use crate::policy::{Decision, Reason, View, decide};
 /// How long to leave a channel alone that cannot be read, in ms.
 const PUT_OFF_MS: u64 = 600_000;
 
+/// How long to leave a channel alone whose key is not configured, in ms: when that is mended, it is with a restart.
+const KEYLESS_MS: u64 = 10_000;
+
 /// Looks at one partition's due channels again and again.
 pub(crate) async fn run(leadership: Arc<Leadership>, partition: u16) {
     let poll = Duration::from_millis(leadership.app.config.consumer.poll_ms);
@@ -44,6 +47,8 @@ enum Step {
     Close(&'static str),
     /// Look again then, in ms since 1970.
     Wait(u64),
+    /// The key that could settle it is not here: it stays open, and is looked at again.
+    Keyless,
     /// It has ended: it should not be due.
     Ended,
 }
@@ -80,6 +85,14 @@ async fn look(leadership: &Arc<Leadership>, partition: u16, holds: &Holds) -> Re
                     closing.push((hold, channel, reason));
                 }
                 Step::Wait(until_ms) => waiting.push((hold, until_ms)),
+                Step::Keyless => {
+                    app.keyless.met(channel.terms.payee);
+                    // One that was asked to close cannot be put off (see apply.lua), and must not come up all the time.
+                    match channel.close_requested_at_ms {
+                        Some(_) => hold.keep(),
+                        None => waiting.push((hold, now_ms.saturating_add(KEYLESS_MS))),
+                    }
+                }
                 Step::Ended => {
                     tracing::warn!(channel_id = %id, status = ?channel.state.status, "due, but it has ended");
                     hold.keep();
@@ -109,7 +122,9 @@ async fn look(leadership: &Arc<Leadership>, partition: u16, holds: &Holds) -> Re
 
 fn step(leadership: &Leadership, channel: &StoredChannel, now_ms: u64) -> Step {
     match channel.state.status {
-        Status::Open => match decide(&leadership.app.config.policy, &View::of(channel, now_ms)) {
+        // Once its close has begun nobody can pay on it any more, and it could not be settled either.
+        Status::Open if leadership.app.payees.of(&channel.terms.payee).is_none() => Step::Keyless,
+        Status::Open => match decide(&leadership.app.live.load().policy, &View::of(channel, now_ms)) {
             Decision::Close(reason) => Step::Close(reason.as_str()),
             Decision::Wait { until_ms } => Step::Wait(until_ms),
         },

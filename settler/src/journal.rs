@@ -201,10 +201,18 @@ impl Journal {
         (!batch.items.is_empty()).then_some(batch)
     }
 
+    /// Whose journal goes on here: also one of a payee's earlier key, for as long as that is among those configured. What
+    /// is written from then on is under the present one.
+    fn continues(&self, before: &Source) -> bool {
+        let now = self.source();
+        self.app.payees.of(&before.payee).is_some()
+            && (&before.prefix, before.partitions) == (&now.prefix, now.partitions)
+    }
+
     fn source(&self) -> Source {
         let keys = self.app.store.keys();
         Source {
-            payee: *self.app.payee.public(),
+            payee: self.app.payees.current(),
             prefix: keys.prefix().to_owned(),
             partitions: keys.partitions(),
         }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::leadership::{Leadership, StepDown};
 use crate::metrics::gauge_value;
-use crate::{consumer, due, readiness};
+use crate::{consumer, due, readiness, sweep};
 
 /// Past the end of another's lease, so that Redis has ended it when it is asked again.
 const AFTER_EXPIRY: Duration = Duration::from_millis(3);
@@ -214,6 +214,7 @@ async fn work(leadership: &Arc<Leadership>, shutdown: &CancellationToken) -> Ste
         leadership.spawn(consumer::run(leadership.clone(), partition));
         leadership.spawn(due::run(leadership.clone(), partition));
     }
+    leadership.spawn(sweep::run(leadership.clone()));
     leadership.spawn(leadership.clone().observe(OBSERVE_EVERY));
     tokio::select! {
         reason = leadership.ended() => reason,

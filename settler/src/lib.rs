@@ -7,8 +7,8 @@
 //! * `leader`: standby, leader, standby; the renewal of the lease. `leadership`: what the leader's tasks share, and
 //!   how they end.
 //! * `consumer`: from entries of accepted payments to what is known of a channel. One task a partition.
-//! * `due`: channels whose time has come. One task a partition; every close begins here.
-//! * `journal`: what is kept of payments and closes after they have left Redis.
+//! * `sweep`: another policy for all channels. `due`: channels whose time has come. One task a partition; every close begins here.
+//! * `keyless`: channels that none of the configured keys can settle. `journal`: what is kept of payments and closes after they have left Redis.
 //! * [`policy`]: when a channel is closed. Pure.
 //! * `closer`: one close, step by step. [`settlement`]: its request, its receipt, its backoff. Pure.
 //! * `batcher`: settlements of many closes on their way to the issuer. [`issuer_key`]: whose receipts count.
@@ -22,6 +22,7 @@ mod consumer;
 mod due;
 pub mod issuer_key;
 mod journal;
+mod keyless;
 mod leader;
 mod leadership;
 mod metrics;
@@ -29,6 +30,7 @@ pub mod policy;
 mod readiness;
 pub mod settlement;
 mod status;
+mod sweep;
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -37,6 +39,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use common::clock::Clock;
 use common::config::Config as _;
 use common::store::Store;
@@ -46,6 +49,7 @@ use futures::FutureExt;
 use service::admin::Readiness;
 use service::issuer_client::{IssuerClient, IssuerClientConfig};
 use service::process::bind;
+use service::reload::{Origin, Reloader};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -56,20 +60,26 @@ pub use service::process::Args;
 use crate::app::{App, Post, Pulse, random_process};
 use crate::issuer_key::IssuerKey;
 use crate::journal::writer::Trouble;
+use crate::keyless::Keyless;
 use crate::metrics::Metrics;
-use crate::settlement::Payee;
+use crate::settlement::{Payee, Payees};
 use crate::status::Admin;
 
 /// How long to leave a loop alone that panicked.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
+
+/// The command line of the `settler` program.
+pub fn command() -> clap::Command {
+    service::process::command("settler", "Millrace's settler: redeems vouchers with the issuer")
+}
 
 /// Runs the settler until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// The configuration is refused, the payee's key cannot be read, or the address cannot be listened on.
 pub fn main(args: Args) -> anyhow::Result<()> {
-    service::process::run(&args, async |config, shutdown| {
-        start(config, Clock::system(), shutdown).await?.wait().await;
+    service::process::run(&args, async |config, origin, shutdown| {
+        start_from(config, Some(origin), Clock::system(), shutdown).await?.wait().await;
         Ok(())
     })
 }
@@ -97,9 +107,24 @@ impl Running {
 /// # Errors
 /// The configuration is refused, the payee's key cannot be read, or the address cannot be listened on.
 pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) -> anyhow::Result<Running> {
+    start_from(config, None, clock, shutdown).await
+}
+
+/// As [`start`]; what can be changed in `config` is taken up anew from where it came from, if that is given.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_from(
+    config: Config,
+    origin: Option<Origin>,
+    clock: Clock,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Running> {
     config.validate()?;
     let secret = config.payee_key.as_ref().context("payee_key: required")?;
     let payee = Payee::new(secret.read_signing_key().context("payee_key")?);
+    let further = config.further_payee_keys.iter().map(|secret| secret.read_signing_key().map(Payee::new));
+    let payees = Payees::new(payee, further.collect::<Result<_, _>>().context("further_payee_keys")?);
     let issuer_key = config.issuer.public_key.context("issuer.public_key: required")?;
     let issuer_key = IssuerKey::new(
         usable_key(&issuer_key).context("issuer.public_key: no key that signatures can be checked with")?,
@@ -117,12 +142,14 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
         tracing::warn!("no journal is kept: accepted payments cannot be listed once they are in the books");
     }
     let app = Arc::new(App {
+        live: ArcSwap::from_pointee(config.clone()),
         config,
         clock,
         store,
         issuer,
         issuer_key,
-        payee,
+        payees,
+        keyless: Keyless::default(),
         metrics,
         journal,
         journal_trouble: Trouble::default(),
@@ -132,10 +159,16 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
         pulse: Pulse::new(),
     });
     tracing::info!(
-        %admin_addr, process = app.process, payee = %app.payee.public(), issuer = app.config.issuer.url,
+        %admin_addr, process = app.process, payees = ?app.payees.public(), issuer = app.config.issuer.url,
         "settler started"
     );
 
+    if let Some(origin) = origin {
+        let (config, clock, for_reload) = (app.config.clone(), app.clock.clone(), app.clone());
+        let take_up = move |config: &Config| for_reload.live.store(Arc::new(config.clone()));
+        let reloader = Reloader::new("settler", config, origin, &registry, clock, take_up)?;
+        tokio::spawn(reloader.run(shutdown.clone()));
+    }
     let readiness = Readiness::new("starting");
     service::admin::show_readiness(&registry, &readiness).context("metrics")?;
     let admin = Admin { listener, registry, readiness };
@@ -147,6 +180,7 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
 async fn run(app: Arc<App>, mut notices: ReleaseNotices, admin: Admin, shutdown: CancellationToken) {
     let (fit_sender, fit) = watch::channel(false);
     let readiness = admin.readiness.clone();
+    tokio::spawn(keyless::watch(app.clone(), shutdown.clone()));
     tokio::spawn(readiness::watch(app.clone(), readiness.clone(), fit_sender, shutdown.clone()));
     let draining = shutdown.clone();
     tokio::spawn(async move {

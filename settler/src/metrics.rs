@@ -50,6 +50,7 @@ pub(crate) struct Metrics {
     pub(crate) unacknowledged: IntGauge,
     pub(crate) due_channels: IntGauge,
     pub(crate) dead_kept: IntGauge,
+    pub(crate) keyless: IntGauge,
     pub(crate) closes_in_flight: IntGauge,
     pub(crate) settled_units: IntCounter,
     pub(crate) refunded_units: IntCounter,
@@ -103,6 +104,10 @@ impl Metrics {
             unacknowledged: gauge("unacknowledged_entries", "Entries read and not yet acknowledged.")?,
             due_channels: gauge("due_channels", "Channels that wait for their time, come or not.")?,
             dead_kept: gauge("dead_letters", "Dead letters that wait for a person.")?,
+            keyless: gauge(
+                "keyless_channels",
+                "Channels that have not ended and pay a key that is not configured.",
+            )?,
             closes_in_flight: gauge("closes_in_flight", "Closes under way.")?,
             settled_units: counter("settled_units_total", "Atomic units paid out on closed channels.")?,
             refunded_units: counter("refunded_units_total", "Atomic units given back on closed channels.")?,

@@ -25,12 +25,17 @@ pub(crate) async fn watch(
     // What comes of it shows in the first look.
     let _ = app.store.wait_connected(first_wait).await;
     let mut fitness = Fitness::to_settle();
+    let payees = app.payees.public();
     loop {
-        let looked = fitness.examine(&app.store, &app.issuer, app.payee.public()).await;
+        let looked = fitness.examine(&app.store, &app.issuer, &payees).await;
         app.metrics.lost_data.set(i64::from(matches!(looked, Err(Unfit::LostData(_)))));
         let store = looked.map_err(|unfit| unfit.to_string());
         fit.send_if_modified(|fit| std::mem::replace(fit, store.is_ok()) != store.is_ok());
-        match store.and_then(|()| alive(&app)).and_then(|()| journal(&app)) {
+        match store
+            .and_then(|()| alive(&app))
+            .and_then(|()| app.keyless.reason())
+            .and_then(|()| journal(&app))
+        {
             Ok(()) => {
                 if !readiness.is_ready() {
                     tracing::info!("ready");

@@ -39,6 +39,42 @@ impl Payee {
     }
 }
 
+/// The payee under all its keys.
+#[derive(Debug)]
+pub struct Payees {
+    /// The first is the one that new channels are opened to. Never empty.
+    all: Vec<Payee>,
+}
+
+impl Payees {
+    /// The payee under the key that new channels are opened to, and under further ones.
+    pub fn new(current: Payee, further: Vec<Payee>) -> Payees {
+        let mut all = vec![current];
+        for payee in further {
+            if all.iter().all(|known| known.public != payee.public) {
+                all.push(payee);
+            }
+        }
+        Payees { all }
+    }
+
+    /// Whoever a channel pays, if that is one of these.
+    pub fn of(&self, public: &PublicKey) -> Option<&Payee> {
+        self.all.iter().find(|payee| payee.public == *public)
+    }
+
+    /// The public key that new channels are opened to.
+    pub fn current(&self) -> PublicKey {
+        // There is a first one: see `new`.
+        self.all.first().map_or(PublicKey([0; 32]), |payee| payee.public)
+    }
+
+    /// The public keys, the one that new channels are opened to first.
+    pub fn public(&self) -> Vec<PublicKey> {
+        self.all.iter().map(|payee| payee.public).collect()
+    }
+}
+
 /// A pinned voucher, decoded: what there is to settle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redeemable {

@@ -2,6 +2,7 @@
 //! proxy, an issuer whose clock moves by hand, and a scripted front before it.
 
 mod audit;
+mod config_file;
 mod fault_point;
 mod requests;
 
@@ -26,6 +27,7 @@ use crate::redis::Redis;
 use crate::wait::wait_for;
 use cli::stack::redis::RedisOptions;
 
+pub use config_file::ConfigFile;
 pub use fault_point::FaultPoint;
 
 /// How long anything may take that should happen soon.
@@ -139,6 +141,18 @@ impl Rig {
     /// # Panics
     /// It cannot be run.
     pub fn spawn_relayer(&mut self, config: &[(&'static str, String)]) -> &mut Process {
+        self.spawn_relayer_from(None, config)
+    }
+
+    /// As [`Rig::spawn_relayer`], with a file whose keys are set by nothing else.
+    ///
+    /// # Panics
+    /// It cannot be run.
+    pub fn spawn_relayer_from(
+        &mut self,
+        file: Option<&ConfigFile>,
+        config: &[(&'static str, String)],
+    ) -> &mut Process {
         let (port, admin) = (port(), port());
         self.urls.push(format!("http://127.0.0.1:{port}"));
         let mut all = vec![
@@ -149,7 +163,7 @@ impl Rig {
         ];
         all.extend(config.iter().cloned());
         let name = format!("relayer-{}", self.relayers.len());
-        let process = self.spawn(Role::Relayer, name, admin, all);
+        let process = self.spawn(Role::Relayer, name, admin, all, file);
         self.relayers.push(process);
         self.relayers.last_mut().expect("just pushed")
     }
@@ -159,6 +173,18 @@ impl Rig {
     /// # Panics
     /// It cannot be run.
     pub fn spawn_settler(&mut self, config: &[(&'static str, String)]) -> &mut Process {
+        self.spawn_settler_from(None, config)
+    }
+
+    /// As [`Rig::spawn_settler`], with a file whose keys are set by nothing else.
+    ///
+    /// # Panics
+    /// It cannot be run.
+    pub fn spawn_settler_from(
+        &mut self,
+        file: Option<&ConfigFile>,
+        config: &[(&'static str, String)],
+    ) -> &mut Process {
         let mut all = vec![
             ("payee_key", format!("file:{}", self._dir.path().join("payee.key").display())),
             ("redis.command_timeout_ms", "300".to_owned()),
@@ -172,12 +198,19 @@ impl Rig {
         ];
         all.extend(config.iter().cloned());
         let name = format!("settler-{}", self.settlers.len());
-        let process = self.spawn(Role::Settler, name, port(), all);
+        let process = self.spawn(Role::Settler, name, port(), all, file);
         self.settlers.push(process);
         self.settlers.last_mut().expect("just pushed")
     }
 
-    fn spawn(&self, role: Role, name: String, admin: u16, further: Vec<(&'static str, String)>) -> Process {
+    fn spawn(
+        &self,
+        role: Role,
+        name: String,
+        admin: u16,
+        further: Vec<(&'static str, String)>,
+        file: Option<&ConfigFile>,
+    ) -> Process {
         let mut config = vec![
             ("admin_listen".to_owned(), format!("127.0.0.1:{admin}")),
             ("redis.url".to_owned(), self.redis.proxy_url()),
@@ -185,11 +218,13 @@ impl Rig {
             ("issuer.public_key".to_owned(), self.issuer.public_key().to_string()),
         ];
         config.extend(further.into_iter().map(|(key, value)| (key.to_owned(), value)));
+        config.retain(|(key, _)| !file.is_some_and(|file| file.has(key)));
         let spec = ProcessSpec {
             name,
             role,
             binary: binaries::each(),
             config,
+            file: file.map(|file| file.path().to_owned()),
             admin_url: format!("http://127.0.0.1:{admin}"),
             dir: self._dir.path().to_owned(),
         };

@@ -4,21 +4,22 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use common::ids::{PublicKey, Signature};
 use common::message;
 use common::secret::write_signing_key;
 use common::wire::KeyCertificate;
 use serde::Serialize;
 
-use crate::args::KeyArgs;
-use crate::output::Printer;
+use crate::args::{KeyArgs, RedisArgs};
+use crate::output::{Printer, grouped, table};
 use crate::payer;
 
 const EXAMPLES: &str = "\
 Examples:
   millrace keys new payer.key
   millrace keys show payer.key
+  millrace keys status --retired OLD_PAYEE
   millrace keys certify --key payee.key --for RECEIPT_KEY --expires-at 1798761600 > receipts.json";
 
 #[derive(Debug, Subcommand)]
@@ -42,6 +43,9 @@ pub(crate) enum KeysCommand {
         #[arg(long, value_name = "TIME", value_parser = clap::value_parser!(i64).range(1..))]
         expires_at: i64,
     },
+    /// Count the channels in Redis that have not ended, by the payee's key that they pay: a key that still has some cannot
+    /// be taken from the settlers.
+    Status(StatusArgs),
     /// Show the public half of a key; the secret half is never printed.
     Show {
         /// A key file.
@@ -50,14 +54,42 @@ pub(crate) enum KeysCommand {
     },
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Exit with 1 if channels pay this key.
+    #[arg(long, value_name = "KEY")]
+    retired: Vec<PublicKey>,
+    /// Look at no more channels than about so many.
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    most: u64,
+    #[command(flatten)]
+    redis: RedisArgs,
+}
+
+/// What is printed of a key.
+#[derive(Serialize)]
+struct InUse {
+    payee: PublicKey,
+    channels: u64,
+}
+
+/// What is printed of all.
+#[derive(Serialize)]
+struct Status {
+    payees: Vec<InUse>,
+    unreadable: u64,
+    complete: bool,
+}
+
 #[derive(Serialize)]
 struct KeyInfo {
     public_key: PublicKey,
     file: PathBuf,
 }
 
-pub(crate) fn run(command: KeysCommand, printer: &Printer) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: KeysCommand, printer: &Printer) -> anyhow::Result<ExitCode> {
     match command {
+        KeysCommand::Status(args) => return status(args, printer).await,
         KeysCommand::New { file } => show(printer, &make(file)?)?,
         KeysCommand::Show { file } => {
             show(printer, &KeyInfo { public_key: PublicKey::of(&payer::read_key(&file)?), file })?;
@@ -70,6 +102,28 @@ pub(crate) fn run(command: KeysCommand, printer: &Printer) -> anyhow::Result<Exi
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn status(args: StatusArgs, printer: &Printer) -> anyhow::Result<ExitCode> {
+    let (_, store) = args.redis.connect_to_look().await?;
+    let census = store.census(args.most).await?;
+    let in_use = args.retired.iter().any(|key| census.by_payee.contains_key(key));
+    let payees = census.by_payee.into_iter().map(|(payee, channels)| InUse { payee, channels }).collect();
+    let status = Status { payees, unreadable: census.unreadable, complete: census.is_complete };
+    printer.data(&status, |status| {
+        let rows = status.payees.iter().map(|used| [used.payee.to_string(), grouped(used.channels.into())]);
+        table(["payee", "channels that have not ended"], rows)
+    })?;
+    if !status.complete {
+        printer.note("there are more channels than --most: this is not all");
+    }
+    if status.unreadable > 0 {
+        printer
+            .note(format_args!("{} channels cannot be read: `millrace inspect channels`", status.unreadable));
+    }
+    let is_certain = status.complete && status.unreadable == 0;
+    let failed = !args.retired.is_empty() && (in_use || !is_certain);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn show(printer: &Printer, info: &KeyInfo) -> anyhow::Result<()> {

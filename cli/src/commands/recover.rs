@@ -11,10 +11,10 @@ use clap::Args;
 use common::clock::Clock;
 use common::config::Durability;
 use common::ids::PublicKey;
-use common::problem::Code;
 use common::store::loss::Seq;
 use common::store::preflight::Meta;
 use serde::Serialize;
+use service::fitness::highest_token;
 
 use crate::args::{IssuerArgs, RedisArgs};
 use crate::output::{Printer, figures, grouped};
@@ -35,9 +35,10 @@ Relayers and settlers wait until then. docs/RECOVERY.md goes through it step by 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RecoverArgs {
-    /// The payee whose relayers and settlers refuse to work.
-    #[arg(long, value_name = "KEY", env = "MILLRACE_PAYEE")]
-    payee: PublicKey,
+    /// The payee whose relayers and settlers refuse to work. Given more than once, all keys that channels of this Redis
+    /// pay.
+    #[arg(long, value_name = "KEY", env = "MILLRACE_PAYEE", required = true, value_delimiter = ',')]
+    payee: Vec<PublicKey>,
     /// Ledgers of acknowledged vouchers, as `millrace load --ledger` and payers write them.
     #[arg(long, value_name = "FILE")]
     ledger: Vec<PathBuf>,
@@ -59,7 +60,7 @@ pub(crate) struct RecoverArgs {
 /// What is printed.
 #[derive(Debug, Serialize)]
 struct Report {
-    payee: PublicKey,
+    payees: Vec<PublicKey>,
     /// What was noticed, where someone did.
     halted: Option<String>,
     /// Partitions that are halted, of how many, and how many hold no seq.
@@ -79,11 +80,8 @@ struct Report {
 pub(crate) async fn run(args: RecoverArgs, printer: &Printer) -> anyhow::Result<ExitCode> {
     let (_, store) = args.redis.connect(Durability::None).await?;
     let issuer = args.issuer.client()?;
-    let token_at_issuer = match issuer.account(&args.payee).await {
-        Ok(account) => account.highest_fencing_token,
-        Err(error) if error.code() == Some(Code::UnknownAccount) => 0,
-        Err(error) => return Err(error).context("cannot ask the issuer about this payee"),
-    };
+    let token_at_issuer =
+        highest_token(&issuer, &args.payee).await.context("cannot ask the issuer about this payee")?;
     let token_in_redis = store.highest_token().await?;
     let empty = store.meta().await? == Meta::Absent;
     if let Some(reason) = &args.halt {
@@ -93,9 +91,9 @@ pub(crate) async fn run(args: RecoverArgs, printer: &Printer) -> anyhow::Result<
     let halted = seqs.iter().filter(|seq| matches!(seq, Seq::Halted { .. })).count();
     let missing = seqs.iter().filter(|seq| matches!(seq, Seq::Absent | Seq::Unreadable(_))).count();
     let is_down = empty || halted + missing > 0;
-    let survey = survey::survey(&store, &issuer, args.payee, &args.ledger).await?;
+    let survey = survey::survey(&store, &issuer, &args.payee, &args.ledger).await?;
     let mut report = Report {
-        payee: args.payee,
+        payees: args.payee.clone(),
         halted: reason(&seqs),
         halted_partitions: halted,
         missing_partitions: missing,
@@ -120,7 +118,9 @@ pub(crate) async fn run(args: RecoverArgs, printer: &Printer) -> anyhow::Result<
         if args.take_back {
             taken.vouchers(&store, &issuer, &args.payee, &args.ledger).await?;
         }
-        taken.settlements(&store, &issuer, args.payee).await?;
+        for payee in &args.payee {
+            taken.settlements(&store, &issuer, *payee).await?;
+        }
         report.taken_back = Some(taken);
     }
     if args.yes {
@@ -156,7 +156,7 @@ Redis lost data. Going on without it means:
 fn text(report: &Report) -> String {
     let survey = &report.survey;
     let mut rows = vec![
-        ("payee", report.payee.to_string()),
+        ("payee", report.payees.iter().map(PublicKey::to_string).collect::<Vec<_>>().join(", ")),
         ("halted", report.halted.clone().unwrap_or_else(|| "no".to_owned())),
         ("  partitions halted", format!("{} of {}", report.halted_partitions, report.partitions)),
         ("  partitions without a seq", report.missing_partitions.to_string()),

@@ -164,6 +164,7 @@ impl Plan {
             role,
             binary: self.options.binary.clone(),
             config: config.into_iter().chain(further.iter().cloned()).collect(),
+            file: None,
             admin_url: url(admin),
             dir: self.options.dir.clone(),
         }

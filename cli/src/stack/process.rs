@@ -73,9 +73,11 @@ pub struct ProcessSpec {
     pub binary: Binary,
     /// Its config, key (`lease.ttl_ms`) and value; later entries win.
     pub config: Vec<(String, String)>,
+    /// Its config file, over which `config` wins; built-in defaults where there is none.
+    pub file: Option<PathBuf>,
     /// Base URL of its admin listener, as `config` sets it.
     pub admin_url: String,
-    /// Where it runs and writes its log. The config file that may lie in the caller's directory is thus not read.
+    /// Where it runs and writes its log.
     pub dir: PathBuf,
 }
 
@@ -99,6 +101,9 @@ impl Process {
     fn run(spec: &ProcessSpec) -> Result<Supervised, StackError> {
         let mut command = spec.binary.command(spec.role);
         command.current_dir(&spec.dir);
+        if let Some(file) = &spec.file {
+            command.arg("--config").arg(file);
+        }
         command.envs(spec.config.iter().map(|(key, value)| (spec.role.variable(key), value)));
         Supervised::spawn(&spec.name, command, &Self::log_of(spec))
     }

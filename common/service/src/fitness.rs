@@ -7,7 +7,7 @@ use common::problem::Code;
 use common::store::Store;
 use common::store::preflight::{Finding, Meta, ROOM};
 
-use crate::issuer_client::IssuerClient;
+use crate::issuer_client::{IssuerClient, IssuerError};
 
 /// How long the issuer is waited for in a look, and how long it is left alone after it did not answer: payments do not
 /// need it, and it may be away for long.
@@ -74,9 +74,9 @@ impl Fitness {
         &mut self,
         store: &Store,
         issuer: &IssuerClient,
-        payee: &PublicKey,
+        payees: &[PublicKey],
     ) -> Result<(), Unfit> {
-        let looked = self.look(store, issuer, payee).await;
+        let looked = self.look(store, issuer, payees).await;
         // What this process has seen lost, now or at any call before, counts whatever else is wrong.
         let Some(detail) = store.lost_data() else {
             self.halted = false;
@@ -101,11 +101,16 @@ impl Fitness {
         Err(Unfit::LostData(detail))
     }
 
-    async fn look(&mut self, store: &Store, issuer: &IssuerClient, payee: &PublicKey) -> Result<(), Unfit> {
+    async fn look(
+        &mut self,
+        store: &Store,
+        issuer: &IssuerClient,
+        payees: &[PublicKey],
+    ) -> Result<(), Unfit> {
         let disconnects = store.disconnects();
         let findings = store.preflight().await.map_err(Unfit::not_now)?;
         let Err(reason) = self.sum_up(&findings) else {
-            return self.compare_tokens(store, issuer, payee, disconnects).await;
+            return self.compare_tokens(store, issuer, payees, disconnects).await;
         };
         let only_data = findings.iter().all(|finding| finding.ok || finding.check == "data");
         if !only_data || store.meta().await.map_err(Unfit::not_now)? == Meta::Present {
@@ -114,7 +119,7 @@ impl Fitness {
         if self.was_fit {
             return Err(lost(store, "everything that was there is gone".to_owned()));
         }
-        start_anew(store, issuer, payee).await?;
+        start_anew(store, issuer, payees).await?;
         let findings = store.preflight().await.map_err(Unfit::not_now)?;
         self.sum_up(&findings).map_err(Unfit::NotNow)
     }
@@ -125,16 +130,15 @@ impl Fitness {
         &mut self,
         store: &Store,
         issuer: &IssuerClient,
-        payee: &PublicKey,
+        payees: &[PublicKey],
         disconnects: u64,
     ) -> Result<(), Unfit> {
         let left_alone = self.issuer_away_at.is_some_and(|at| at.elapsed() < ISSUER_AGAIN_AFTER);
         if self.compared_after == Some(disconnects) || left_alone {
             return Ok(());
         }
-        let at_issuer = match tokio::time::timeout(ISSUER_WITHIN, issuer.account(payee)).await {
-            Ok(Ok(account)) => account.highest_fencing_token,
-            Ok(Err(error)) if error.code() == Some(Code::UnknownAccount) => 0,
+        let at_issuer = match tokio::time::timeout(ISSUER_WITHIN, highest_token(issuer, payees)).await {
+            Ok(Ok(highest)) => highest,
             Ok(Err(_)) | Err(_) => {
                 tracing::debug!("whether Redis is as new as the issuer's books is not known yet");
                 self.issuer_away_at = Some(Instant::now());
@@ -180,12 +184,28 @@ fn lost(store: &Store, detail: String) -> Unfit {
     Unfit::LostData(store.lost_data().unwrap_or(detail))
 }
 
+/// The highest fencing token that the issuer has seen of any of these payees: all their settlements carry those of one
+/// Redis.
+///
+/// # Errors
+/// The issuer does not say.
+pub async fn highest_token(issuer: &IssuerClient, payees: &[PublicKey]) -> Result<u64, IssuerError> {
+    let mut highest = 0;
+    for payee in payees {
+        highest = match issuer.account(payee).await {
+            Ok(account) => account.highest_fencing_token.max(highest),
+            Err(error) if error.code() == Some(Code::UnknownAccount) => highest,
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(highest)
+}
+
 /// Leaves the marks of a first start on an empty Redis, if the issuer confirms that it is one: whoever has settled
 /// before had a Redis that was not empty.
-async fn start_anew(store: &Store, issuer: &IssuerClient, payee: &PublicKey) -> Result<(), Unfit> {
-    let highest = match issuer.account(payee).await {
-        Ok(account) => account.highest_fencing_token,
-        Err(error) if error.code() == Some(Code::UnknownAccount) => 0,
+async fn start_anew(store: &Store, issuer: &IssuerClient, payees: &[PublicKey]) -> Result<(), Unfit> {
+    let highest = match highest_token(issuer, payees).await {
+        Ok(highest) => highest,
         Err(error) => {
             let reason = format!("Redis is empty, and whether it should be is not known: {error}");
             return Err(Unfit::NotNow(reason));

@@ -7,7 +7,8 @@
 //!   a WebSocket connection.
 //! * [`error`], [`body`]: every error leaves as a problem; every body comes in through one reader.
 //! * [`admin`]: `/livez`, `/readyz`, `/metrics`. [`metrics`]: figures that one scrape must show together.
-//! * [`signals`], [`process`]: from the command line to two running listeners and back.
+//! * [`signals`], [`process`]: from the command line to two running listeners and back. [`reload`]: another configuration
+//!   meanwhile.
 //! * [`journal`]: where the journal's segments are kept.
 //! * [`issuer_client`]: how relayer and settler talk to an issuer. [`fitness`]: whether they may use a Redis.
 
@@ -24,5 +25,6 @@ pub mod issuer_client;
 pub mod journal;
 pub mod metrics;
 pub mod process;
+pub mod reload;
 pub mod signals;
 pub mod websocket;

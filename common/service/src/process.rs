@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
 use crate::http::{Front, HttpConfig, serve};
+use crate::reload::Origin;
 
 /// What every service takes on its command line.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -33,20 +34,32 @@ pub fn exit(service: &str, result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
+/// The command line of a service, which takes [`Args`].
+pub fn command(service: &'static str, about: &'static str) -> clap::Command {
+    let command = clap::Command::new(service).about(about).version(env!("CARGO_PKG_VERSION"));
+    <Args as clap::Args>::augment_args(command)
+}
+
+/// What [`command`] was given by the process' own command line. Ends the process where that is not understood.
+pub fn args(command: clap::Command) -> Args {
+    <Args as clap::FromArgMatches>::from_arg_matches(&command.get_matches())
+        .unwrap_or_else(|error| error.exit())
+}
+
 /// Runs a service: its configuration from a file, the environment and its defaults, logs as that says, and then what
-/// `start` does with it until SIGTERM or SIGINT.
+/// `start` does with it until SIGTERM or SIGINT. Where the configuration came from is for [`crate::reload`].
 ///
 /// # Errors
 /// The configuration is refused, or `start` fails.
-pub fn run<C, F>(args: &Args, start: impl FnOnce(C, CancellationToken) -> F) -> anyhow::Result<()>
+pub fn run<C, F>(args: &Args, start: impl FnOnce(C, Origin, CancellationToken) -> F) -> anyhow::Result<()>
 where
     C: Config,
     F: Future<Output = anyhow::Result<()>>,
 {
-    let config: C = common::config::load(args.config.as_deref())?;
+    let (config, origin) = Origin::read::<C>(args.config.clone())?;
     common::telemetry::init(config.log()).context("log.filter")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    runtime.block_on(async { start(config, crate::signals::shutdown()).await })
+    runtime.block_on(async { start(config, origin, crate::signals::shutdown()).await })
 }
 
 /// An address that cannot be listened on.

@@ -1,4 +1,4 @@
-//! Signals that ask the process to end.
+//! Signals: those that ask the process to end, and the one that asks it to read its configuration again.
 
 use tokio_util::sync::CancellationToken;
 
@@ -38,4 +38,33 @@ pub fn shutdown() -> CancellationToken {
         tracing::error!(%error, "cannot listen for signals: the process will end without draining");
         CancellationToken::new()
     })
+}
+
+/// SIGHUP, which ends a process that does not listen for it.
+#[derive(Debug)]
+pub struct Hangup(#[cfg(unix)] Option<tokio::signal::unix::Signal>);
+
+impl Hangup {
+    /// Listens from now on; where signals cannot be listened for, says so in the log. Call it inside the runtime.
+    pub fn listen() -> Self {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            let hangup = signal(SignalKind::hangup());
+            Hangup(hangup.inspect_err(|error| tracing::error!(%error, "cannot listen for SIGHUP")).ok())
+        }
+        #[cfg(not(unix))]
+        Hangup()
+    }
+
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(hangup) = &mut self.0
+            && hangup.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
 }

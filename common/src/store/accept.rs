@@ -1,11 +1,14 @@
 //! What a relayer writes: channels it learns of, vouchers it accepts, closes it is asked for.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
 use fred::types::{Key, Value};
+use futures::future::join_all;
 
 use super::keys::Keys;
+use super::schema::SHARED_ENTRIES;
 use super::scripts::{ACCEPT, REGISTER_CHANNEL, REQUEST_CLOSE};
 use super::state::HEAD_LEN;
 use super::{Store, StoreError};
@@ -68,6 +71,23 @@ impl Turns {
     }
 }
 
+fn odd() -> StoreError {
+    StoreError::corrupt("accept.lua", "an answer of unknown form")
+}
+
+/// Of the errors of several calls, the one to go by: a loss stops everyone, and what may have happened is not what did not.
+fn worse(before: Option<StoreError>, error: StoreError) -> StoreError {
+    let rank = |error: &StoreError| match error {
+        StoreError::LostData { .. } => 2,
+        StoreError::Unavailable { .. } => 0,
+        _ => 1,
+    };
+    match before {
+        Some(before) if rank(&before) >= rank(&error) => before,
+        _ => error,
+    }
+}
+
 impl Store {
     /// Number of lanes. Vouchers of one lane can be recorded in one call: a lane is a connection, or, in a cluster,
     /// where a call may touch one slot only, a partition.
@@ -92,36 +112,85 @@ impl Store {
     pub async fn accept(&self, vouchers: &[VerifiedVoucher]) -> Result<Vec<Verdict>, StoreError> {
         self.refuse_after_loss()?;
         let Some(first) = vouchers.first() else { return Ok(Vec::new()) };
+        let lane = self.lane_of(first.channel_id());
+        if vouchers.iter().any(|voucher| self.lane_of(voucher.channel_id()) != lane) {
+            // It may belong to another server, and calls on other connections would overtake it.
+            return Err(StoreError::corrupt("accept.lua", "a voucher of another lane"));
+        }
+        if self.schema() < SHARED_ENTRIES {
+            return self.accept_apart(vouchers).await;
+        }
         let partition = self.partition_of(first.channel_id());
-        let (keys, args) = self.accept_call(partition, vouchers)?;
+        let taking = if self.inner.is_cluster { partition } else { self.inner.turns.next(self.partitions()) };
+        self.call(partition, taking, &Vec::from_iter(vouchers)).await
+    }
+
+    /// [`Store::accept`], as schemas before [`SHARED_ENTRIES`] have it: each partition has its own call, and so its own
+    /// entry. They are on their way together.
+    async fn accept_apart(&self, vouchers: &[VerifiedVoucher]) -> Result<Vec<Verdict>, StoreError> {
+        let mut shares: BTreeMap<u16, (Vec<usize>, Vec<&VerifiedVoucher>)> = BTreeMap::new();
+        for (place, voucher) in vouchers.iter().enumerate() {
+            let (places, share) = shares.entry(self.partition_of(voucher.channel_id())).or_default();
+            places.push(place);
+            share.push(voucher);
+        }
+        let call = |(partition, (_, share)): (&u16, &(_, Vec<_>))| self.call(*partition, *partition, share);
+        let calls = join_all(shares.iter().map(call)).await;
+        let mut verdicts = vec![Verdict::Unreadable; vouchers.len()];
+        let (mut failed, mut recorded) = (None, false);
+        for ((places, _), call) in shares.values().zip(calls) {
+            match call {
+                Ok(answers) => {
+                    recorded = true;
+                    for (place, verdict) in places.iter().zip(answers) {
+                        *verdicts.get_mut(*place).ok_or_else(odd)? = verdict;
+                    }
+                }
+                Err(error) => failed = Some(worse(failed, error)),
+            }
+        }
+        match failed {
+            None => Ok(verdicts),
+            // Of one of the calls: others may have recorded what they had.
+            Some(StoreError::Unavailable { detail }) if recorded => {
+                Err(StoreError::OutcomeUnknown { detail })
+            }
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Runs the script for vouchers of one lane, one of them of `partition`. The stream of `taking` gets the entry.
+    async fn call(
+        &self,
+        partition: u16,
+        taking: u16,
+        vouchers: &[&VerifiedVoucher],
+    ) -> Result<Vec<Verdict>, StoreError> {
+        let counter = self.counter_of(partition);
+        let (keys, args) = self.accept_call(counter, taking, vouchers);
         let (answer, confirmed) = self.run_confirmed(&ACCEPT, partition, keys, args).await?;
-        let odd = || StoreError::corrupt("accept.lua", "an answer of unknown form");
         let mut answer = answer.into_array().into_iter();
         let letters = answer.next().ok_or_else(odd)?;
         let letters = letters.as_bytes().ok_or_else(odd)?;
         let seq = answer.next().ok_or_else(odd)?;
         if letters == b"lost" {
-            return Err(self.lost_seq(self.counter_of(partition), seq.into_string()));
+            return Err(self.lost_seq(counter, seq.into_string()));
         }
         if !confirmed {
             // A failover may undo it. What is sent again is found recorded, and confirmed then.
             return Err(self.unconfirmed());
         }
-        self.inner.seen.saw_seq(self.counter_of(partition), seq.as_u64().ok_or_else(odd)?);
-        let verdicts: Vec<Verdict> = letters
-            .iter()
-            .map(|letter| {
-                Ok(match letter {
-                    b'A' => Verdict::Accepted,
-                    b'D' => Verdict::Duplicate,
-                    b'M' => Verdict::OverCapacity,
-                    b'U' => Verdict::UnknownChannel,
-                    letter => {
-                        refused(*letter, &answer.next().ok_or_else(odd)?).unwrap_or(Verdict::Unreadable)
-                    }
-                })
+        self.inner.seen.saw_seq(counter, seq.as_u64().ok_or_else(odd)?);
+        let verdict = |letter: &u8| {
+            Ok(match letter {
+                b'A' => Verdict::Accepted,
+                b'D' => Verdict::Duplicate,
+                b'M' => Verdict::OverCapacity,
+                b'U' => Verdict::UnknownChannel,
+                letter => refused(*letter, &answer.next().ok_or_else(odd)?).unwrap_or(Verdict::Unreadable),
             })
-            .collect::<Result<_, StoreError>>()?;
+        };
+        let verdicts = letters.iter().map(verdict).collect::<Result<Vec<_>, StoreError>>()?;
         if verdicts.len() == vouchers.len() { Ok(verdicts) } else { Err(odd()) }
     }
 
@@ -131,14 +200,14 @@ impl Store {
         if self.inner.is_cluster { partition } else { 0 }
     }
 
-    /// Keys and arguments of a call for vouchers of one lane, `partition` being that of the first.
+    /// Keys and arguments of a call that is counted in the seq of `counter`.
     fn accept_call(
         &self,
-        partition: u16,
-        vouchers: &[VerifiedVoucher],
-    ) -> Result<(Vec<Key>, Vec<Value>), StoreError> {
-        let (names, lane) = (self.keys(), partition.checked_rem(self.lanes()));
-        let counter = self.counter_of(partition);
+        counter: u16,
+        taking: u16,
+        vouchers: &[&VerifiedVoucher],
+    ) -> (Vec<Key>, Vec<Value>) {
+        let names = self.keys();
         let mut keys: Vec<Key> = Vec::with_capacity(vouchers.len().saturating_add(2));
         let mut args: Vec<Value> = Vec::with_capacity(vouchers.len().saturating_add(2));
         keys.push(names.seq(counter).into());
@@ -148,10 +217,6 @@ impl Store {
         let mut memory = BytesMut::with_capacity(vouchers.len().saturating_mul(CUT_LEN));
         let mut proof = Vec::with_capacity(PROOF_LEN);
         for voucher in vouchers {
-            if self.partition_of(voucher.channel_id()).checked_rem(self.lanes()) != lane {
-                // It may belong to another server, and calls on other connections would overtake it.
-                return Err(StoreError::corrupt("accept.lua", "a voucher of another lane"));
-            }
             names.write_state(voucher.channel_id(), &mut memory);
             keys.push(memory.split().freeze().into());
             proof.clear();
@@ -160,9 +225,8 @@ impl Store {
             memory.extend_from_slice(&proof);
             args.push(Value::Bytes(memory.split().freeze()));
         }
-        let taking = if self.inner.is_cluster { partition } else { self.inner.turns.next(self.partitions()) };
         keys.push(names.accepted(taking).into());
-        Ok((keys, args))
+        (keys, args)
     }
 
     /// Makes a channel known to Redis, starting from what its issuer has already paid on it. Changes nothing if it is

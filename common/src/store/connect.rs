@@ -44,6 +44,7 @@ impl Store {
             replicas: (config.replicas_min > 0).then_some(Replicas { min: config.replicas_min, within }),
             memory: Memory::new(config.memory_high_percent, config.memory_low_percent),
             seen: Seen::new(config.partitions),
+            schema: Default::default(),
             turns: Turns::default(),
         });
         watch_connections(&inner);

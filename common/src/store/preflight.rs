@@ -9,11 +9,8 @@ use fred::interfaces::{ClientLike, ConfigInterface, HashesInterface, KeysInterfa
 use fred::types::InfoKind;
 use serde::Serialize;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, schema};
 use crate::config::Durability;
-
-/// Version of the layout that DESIGN section 6 describes.
-pub const SCHEMA: &str = "1";
 
 /// Oldest server that has every command the scripts use.
 const VERSION_MIN: (u32, u32) = (6, 2);
@@ -161,7 +158,8 @@ impl Store {
         let partitions = self.partitions().to_string();
         // Whoever writes the partition count first has decided it; see check_meta.
         let _: bool = client.hsetnx(&meta, "partitions", partitions).await.map_err(after_send)?;
-        let _: bool = client.hsetnx(&meta, "schema", SCHEMA).await.map_err(after_send)?;
+        let _: bool = client.hsetnx(&meta, "schema", schema::NEWEST.to_string()).await.map_err(after_send)?;
+        self.look_at_schema().await?;
         Ok(())
     }
 
@@ -201,10 +199,10 @@ impl Store {
                 "set redis.partitions to what this Redis was first started with",
             ));
         }
-        if meta.get("schema").map(String::as_str) != Some(SCHEMA) {
-            let found = format!("schema {}", meta.get("schema").map_or("none", String::as_str));
-            return Ok(Finding::new(CHECK, false, found, "run the version of Millrace that wrote it"));
-        }
+        let schema = match self.note_schema(meta.get("schema").map(String::as_str)) {
+            Ok(schema) => schema,
+            Err(unfit) => return Ok(Finding::new(CHECK, false, unfit.found, unfit.remedy)),
+        };
         let recovery = meta.get("recovered_at_us").and_then(|text| text.parse().ok()).unwrap_or(0);
         match self.compare(recovery).await {
             Ok(()) => {}
@@ -213,7 +211,7 @@ impl Store {
             }
             Err(error) => return Err(error),
         }
-        Ok(Finding::new(CHECK, true, format!("schema {SCHEMA}, {partitions} partitions"), ""))
+        Ok(Finding::new(CHECK, true, format!("schema {schema}, {partitions} partitions"), ""))
     }
 
     /// Writes one field of `mr:meta`, as a server that refuses writes answers reads all the same.

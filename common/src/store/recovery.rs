@@ -4,9 +4,8 @@
 use fred::interfaces::{HashesInterface, KeysInterface};
 use fred::types::Value;
 
-use super::preflight::SCHEMA;
 use super::scripts::{REOPEN, TAKE_BACK};
-use super::{Store, StoreError};
+use super::{Store, StoreError, schema};
 use crate::amount::Amount;
 use crate::channel::CheckedTerms;
 use crate::voucher::VerifiedVoucher;
@@ -112,7 +111,7 @@ impl Store {
             let args: Vec<Value> = vec![recovery.to_string().into(), format!("{token:020}").into()];
             REOPEN.run(self.client(partition)?, keys, args).await.map_err(after_send)?;
         }
-        let _: bool = client.hsetnx(&meta, "schema", SCHEMA).await.map_err(after_send)?;
+        let _: bool = client.hsetnx(&meta, "schema", schema::NEWEST.to_string()).await.map_err(after_send)?;
         Ok(())
     }
 }

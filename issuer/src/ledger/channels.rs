@@ -78,7 +78,8 @@ fn commit(tx: &dyn Tx, root: &Hash, id: &ChannelId) -> Result<(), LedgerError> {
 
 fn check_lifetime(rules: &Rules, terms: &Terms) -> Result<(), LedgerError> {
     let left_s = terms.expires_at.saturating_sub(rules.clock.now_s());
-    let (min_s, max_s) = (rules.limits.channel_lifetime_min_s, rules.limits.channel_lifetime_max_s);
+    let limits = rules.limits.load();
+    let (min_s, max_s) = (limits.channel_lifetime_min_s, limits.channel_lifetime_max_s);
     match u64::try_from(left_s) {
         Ok(left_s) if (min_s..=max_s).contains(&left_s) => Ok(()),
         _ => Err(LedgerError::malformed(

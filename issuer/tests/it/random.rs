@@ -172,7 +172,7 @@ impl Subject {
                 starting_balance: Amount::new(START),
                 ..Development::default()
             },
-            limits: Limits::default(),
+            limits: std::sync::Arc::new(Limits::default()).into(),
             clock: clock.clone(),
         };
         let database = Database::new(BACKEND, dir.path()).await;

@@ -54,7 +54,7 @@ fn fake(issued: Issued, release: Option<Arc<Notify>>) -> Arc<Fake> {
 }
 
 fn channels(config: &ChannelsConfig, fake: &Arc<Fake>) -> Arc<Channels<Arc<Fake>>> {
-    let parties = Parties { payee: public(3), issuer: public(1) };
+    let parties = Parties { payees: vec![public(3), public(8)], issuer: public(1) };
     let metrics = Metrics::register(&Registry::new()).expect("new names");
     Arc::new(Channels::new(config, parties, Arc::clone(fake), metrics))
 }

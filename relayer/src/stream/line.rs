@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use common::amount::Amount;
 use common::ids::ChannelId;
 use common::voucher::Payment;
 use common::wire::PaymentAnswer;
@@ -18,7 +17,7 @@ use futures::FutureExt as _;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::accept::{Acceptor, Proven, after_registration, no_answer, refuse};
+use crate::accept::{Acceptor, Named, Proven, after_registration, no_answer, refuse};
 use crate::batcher::{Answer, Job};
 use crate::error::Refusal;
 use crate::handlers::App;
@@ -36,7 +35,7 @@ pub(super) type Answered = Result<PaymentAnswer, Refusal>;
 /// Where one payment is.
 enum Place {
     Answered(Answered),
-    Submitted { channel_id: ChannelId, cumulative_amount: Amount, answer: oneshot::Receiver<Answer> },
+    Submitted { named: Named, answer: oneshot::Receiver<Answer> },
     OnDetour { channel_id: ChannelId, answer: oneshot::Receiver<Answered> },
 }
 
@@ -119,13 +118,13 @@ impl Line {
         let answered = match self.places.front_mut() {
             None => return Poll::Ready(None),
             Some(Place::Answered(_)) => None,
-            Some(Place::Submitted { channel_id, cumulative_amount, answer }) => {
-                let (channel_id, cumulative_amount) = (*channel_id, *cumulative_amount);
+            Some(Place::Submitted { named, answer }) => {
+                let named = *named;
                 let answer = ready!(answer.poll_unpin(cx));
                 // Only a channel that Redis is not known to know is ever unregistered, and those take detours.
                 let result = answer.map_err(|_| no_answer()).and_then(after_registration);
                 let acceptor = &self.app.acceptor;
-                Some(result.map(|outcome| acceptor.answer(channel_id, cumulative_amount, outcome)))
+                Some(result.map(|outcome| acceptor.answer(named, outcome)))
             }
             Some(Place::OnDetour { channel_id, answer }) => {
                 let channel_id = *channel_id;
@@ -153,9 +152,9 @@ impl Line {
 
 fn submit(acceptor: &Acceptor, proven: Proven, ticket: Ticket) -> Place {
     let Proven { voucher, channel } = proven;
-    let (channel_id, cumulative_amount) = (*voucher.channel_id(), voucher.cumulative_amount());
+    let named = Named::of(&voucher, &channel);
     match acceptor.batchers.submit(Job { voucher, channel, ticket }) {
-        Ok(answer) => Place::Submitted { channel_id, cumulative_amount, answer },
+        Ok(answer) => Place::Submitted { named, answer },
         Err(refusal) => Place::Answered(Err(refusal)),
     }
 }

@@ -79,12 +79,13 @@ async fn try_to_read_head(journal: &Journal) -> Result<Head, String> {
     let last = journal.store.last().await.map_err(|error| error.to_string())?;
     match last {
         None => Ok(Head::NONE),
-        Some(last) if last.header.source == journal.source() => Ok(last.head()),
+        Some(last) if journal.continues(&last.header.source) => Ok(last.head()),
         Some(last) => {
             let Source { payee, prefix, partitions } = last.header.source;
             let place = journal.store.place();
             Err(format!(
-                "the journal in {place} is that of payee {payee}, prefix {prefix}, {partitions} partitions"
+                "the journal in {place} is that of payee {payee}, prefix {prefix}, {partitions} partitions; if it is \
+                 this payee's under an earlier key, name that under further_payee_keys until the journal has gone on"
             ))
         }
     }

@@ -107,6 +107,7 @@ fn issuer_spec(dir: &Path, signing_key: Option<&Path>) -> ProcessSpec {
         role: Role::Issuer,
         binary: binaries::each(),
         config,
+        file: None,
         admin_url: format!("http://127.0.0.1:{admin}"),
         dir: dir.to_owned(),
     }

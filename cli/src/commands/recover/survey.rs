@@ -54,10 +54,36 @@ impl Survey {
 pub(super) async fn survey(
     store: &Store,
     issuer: &IssuerClient,
-    payee: PublicKey,
+    payees: &[PublicKey],
     ledgers: &[PathBuf],
 ) -> anyhow::Result<Survey> {
     let mut survey = Survey::default();
+    for payee in payees {
+        at_issuer(&mut survey, store, issuer, *payee).await?;
+    }
+    for (id, known) in gather::ledgers(ledgers)? {
+        let Some(acknowledged) = known.acknowledged else { continue };
+        survey.ledger_channels += 1;
+        let recorded = amount_in(store, &id).await?.unwrap_or_default();
+        if acknowledged <= recorded {
+            continue;
+        }
+        let settled = issuer.channel(&id).await?.map_or(Amount::ZERO, |channel| channel.settled_amount);
+        if let Some(short) = acknowledged.checked_sub(recorded.max(settled)) {
+            survey.behind_ledger += u64::from(!short.is_zero());
+            survey.behind_ledger_by += u128::from(short.units());
+        }
+    }
+    Ok(survey)
+}
+
+/// Walks the channels of one payee at the issuer.
+async fn at_issuer(
+    survey: &mut Survey,
+    store: &Store,
+    issuer: &IssuerClient,
+    payee: PublicKey,
+) -> anyhow::Result<()> {
     for_each_page(issuer, payee, async |channels| {
         let known: Vec<(IssuerChannel, Option<Amount>)> = futures::stream::iter(channels)
             .map(async |channel| amount_in(store, &channel.channel_id).await.map(|amount| (channel, amount)))
@@ -80,20 +106,7 @@ pub(super) async fn survey(
         Ok(())
     })
     .await?;
-    for (id, known) in gather::ledgers(ledgers)? {
-        let Some(acknowledged) = known.acknowledged else { continue };
-        survey.ledger_channels += 1;
-        let recorded = amount_in(store, &id).await?.unwrap_or_default();
-        if acknowledged <= recorded {
-            continue;
-        }
-        let settled = issuer.channel(&id).await?.map_or(Amount::ZERO, |channel| channel.settled_amount);
-        if let Some(short) = acknowledged.checked_sub(recorded.max(settled)) {
-            survey.behind_ledger += u64::from(!short.is_zero());
-            survey.behind_ledger_by += u128::from(short.units());
-        }
-    }
-    Ok(survey)
+    Ok(())
 }
 
 async fn amount_in(store: &Store, id: &ChannelId) -> anyhow::Result<Option<Amount>> {

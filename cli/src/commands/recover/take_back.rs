@@ -44,7 +44,7 @@ impl TakeBack {
         &mut self,
         store: &Store,
         issuer: &IssuerClient,
-        payee: &PublicKey,
+        payees: &[PublicKey],
         ledgers: &[PathBuf],
     ) -> anyhow::Result<()> {
         let mut highest = BTreeMap::<ChannelId, PaymentRequest>::new();
@@ -63,7 +63,7 @@ impl TakeBack {
         }
         for (id, payment) in highest {
             let amount = payment.cumulative_amount;
-            match present(store, issuer, payee, payment).await? {
+            match present(store, issuer, payees, payment).await? {
                 Ok(Some(more)) => {
                     self.from_ledger += 1;
                     self.from_ledger_units += u128::from(more.units());
@@ -112,7 +112,7 @@ impl TakeBack {
 async fn present(
     store: &Store,
     issuer: &IssuerClient,
-    payee: &PublicKey,
+    payees: &[PublicKey],
     payment: PaymentRequest,
 ) -> anyhow::Result<Result<Option<Amount>, String>> {
     let id = payment.channel_id;
@@ -124,7 +124,7 @@ async fn present(
     let Some(IssuerChannel { terms, status, settled_amount, .. }) = issued else {
         return Ok(Err("the issuer does not know the channel".to_owned()));
     };
-    if terms.payee != *payee {
+    if !payees.contains(&terms.payee) {
         return Ok(Err(format!("the channel pays {}", terms.payee)));
     }
     if status != IssuerStatus::Open {

@@ -88,6 +88,7 @@ impl Ground {
             role: Role::Settler,
             binary: Binary::Millrace(PathBuf::from(env!("CARGO_BIN_EXE_millrace"))),
             config: set.map(|(key, value)| (key.to_owned(), value)).into(),
+            file: None,
             admin_url: format!("http://{admin}"),
             dir: dir.path().to_owned(),
         };
