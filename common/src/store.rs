@@ -8,17 +8,21 @@
 //! * [`loss`]: how a process notices that Redis went back, and stops everyone. [`recovery`]: how they go on.
 //!   `replicas`: writes that replicas have confirmed.
 //! * [`accept`]: what a relayer writes. [`settle`]: what the settler writes, each call under its lease.
-//!   [`journaled`]: what the journal takes over.
+//!   [`journaled`]: what the journal takes over. [`operate`]: what a person may do.
 //! * [`lease`]: leadership and fencing tokens. [`stream`]: entries of accepted payments.
+//! * [`history`]: what the leader measured over time. [`listing`]: live channels and dead letters, a page at a time.
 //! * [`read`]: channels, due times, dead letters and the like, for whoever wants to look. [`diagnose`]: the server itself.
 
 pub mod accept;
 pub mod connect;
 pub mod diagnose;
+pub mod history;
 pub mod journaled;
 pub mod keys;
 pub mod lease;
+pub mod listing;
 pub mod loss;
+pub mod operate;
 pub mod preflight;
 pub mod read;
 pub mod recovery;

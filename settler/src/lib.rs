@@ -12,14 +12,17 @@
 //! * [`policy`]: when a channel is closed. Pure.
 //! * `closer`: one close, step by step. [`settlement`]: its request, its receipt, its backoff. Pure.
 //! * `batcher`: settlements of many closes on their way to the issuer. [`issuer_key`]: whose receipts count.
-//! * `readiness`, `metrics`, `status`: what an operator sees.
+//! * `readiness`, `metrics`, `status`: what an operator sees. `console`: the same as a web page, and what a person may do
+//!   there. `history`: what was unsettled when, for it.
 
 mod app;
 mod batcher;
 mod closer;
 pub mod config;
+mod console;
 mod consumer;
 mod due;
+mod history;
 pub mod issuer_key;
 mod journal;
 mod leader;
@@ -54,6 +57,7 @@ pub use config::Config;
 pub use service::process::Args;
 
 use crate::app::{App, Post, Pulse, random_process};
+use crate::console::Console;
 use crate::issuer_key::IssuerKey;
 use crate::journal::writer::Trouble;
 use crate::metrics::Metrics;
@@ -99,6 +103,7 @@ impl Running {
 pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) -> anyhow::Result<Running> {
     config.validate()?;
     let secret = config.payee_key.as_ref().context("payee_key: required")?;
+    let token = console::actions_token(&config.console)?;
     let payee = Payee::new(secret.read_signing_key().context("payee_key")?);
     let issuer_key = config.issuer.public_key.context("issuer.public_key: required")?;
     let issuer_key = IssuerKey::new(
@@ -135,7 +140,13 @@ pub async fn start(config: Config, clock: Clock, shutdown: CancellationToken) ->
         "settler started"
     );
 
-    let admin = Admin { listener, registry, readiness: Readiness::new("starting") };
+    let readiness = Readiness::new("starting");
+    let admin = Admin {
+        listener,
+        registry,
+        readiness: readiness.clone(),
+        console: Console::new(&app, readiness, token),
+    };
     let task = tokio::spawn(run(app, notices, admin, shutdown));
     Ok(Running { admin_addr, task })
 }

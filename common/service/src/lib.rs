@@ -9,9 +9,11 @@
 //! * [`admin`]: `/livez`, `/readyz`, `/metrics`.
 //! * [`signals`], [`process`]: from the command line to two running listeners and back.
 //! * [`journal`]: where the journal's segments are kept.
+//! * [`audit`]: what acknowledged, recorded and paid have to do with one another.
 //! * [`issuer_client`]: how relayer and settler talk to an issuer. [`fitness`]: whether they may use a Redis.
 
 pub mod admin;
+pub mod audit;
 pub mod body;
 pub mod error;
 pub mod fitness;

@@ -48,6 +48,8 @@ scripts! {
     HALT = "halt.lua";
     TAKE_BACK = "take_back.lua";
     REOPEN = "reopen.lua";
+    RETRY_FAILED = "retry_failed.lua";
+    REQUEUE_DEAD = "requeue_dead.lua";
     }
     fenced {
     TAKE_PARTITION = "take_partition.lua";
@@ -59,6 +61,7 @@ scripts! {
     FAIL_CLOSE = "fail_close.lua";
     READ_ENDED = "read_ended.lua";
     PASS_IDS = "pass_ids.lua";
+    NOTE_HISTORY = "note_history.lua";
     }
 }
 
