@@ -4,7 +4,7 @@ CARGO ?= cargo
 MILLRACE = target/release/millrace
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check bench fuzz fmt deps
+.PHONY: help demo dev test check bench fuzz fmt deps test-deps
 
 help:  ## Show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,7 +18,7 @@ dev: deps  ## Run a whole stack until Ctrl-C; ARGS="--relayers 3" and the like a
 	$(MILLRACE) dev $(ARGS)
 
 # The integration tests run the real binaries, which `cargo test` alone would not build.
-test: deps  ## Run every test
+test: test-deps  ## Run every test
 	$(CARGO) build --locked --workspace --bins
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		set -x; $(CARGO) nextest run --locked --workspace && $(CARGO) test --locked --workspace --doc; \
@@ -48,3 +48,7 @@ fmt:  ## Format everything
 
 deps:
 	@tests/install-deps.sh
+
+# The console is looked at in a real browser.
+test-deps:
+	@tests/install-deps.sh test
