@@ -256,12 +256,16 @@ impl Browser {
         self.call("Emulation.setDeviceMetricsOverride", metrics).await;
     }
 
-    /// The whole page as a PNG, however long it is.
+    /// The page as a PNG, from its top to its end or `height_max` CSS pixels down.
     ///
     /// # Panics
     /// The browser sends none.
-    pub async fn screenshot(&mut self) -> Vec<u8> {
-        let params = json!({"format": "png", "captureBeyondViewport": true});
+    pub async fn screenshot(&mut self, height_max: u32) -> Vec<u8> {
+        let script = "[document.documentElement.clientWidth, document.documentElement.scrollHeight]";
+        let size = self.eval(script).await;
+        let height = size[1].as_u64().map(|height| height.min(height_max.into()));
+        let clip = json!({"x": 0, "y": 0, "width": size[0], "height": height, "scale": 1});
+        let params = json!({"format": "png", "captureBeyondViewport": true, "clip": clip});
         let answer = self.call("Page.captureScreenshot", params).await;
         let data = answer["data"].as_str().expect("a picture");
         base64::engine::general_purpose::STANDARD.decode(data).expect("base64")
@@ -278,14 +282,14 @@ fn program() -> String {
     if let Ok(named) = std::env::var("CHROMIUM_BIN") {
         return named;
     }
-    let runs = |name: &&str| {
+    let runs = |name: &&'static str| {
         let mut command = Command::new(name);
         command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     };
-    let found = NAMES.iter().find(runs);
+    let found = NAMES.into_iter().find(runs);
     let found = found.expect("no Chromium in PATH: run tests/install-deps.sh, or name one in CHROMIUM_BIN");
-    (*found).to_owned()
+    found.to_owned()
 }
 
 /// What the browser writes once it listens: a port, and a path.

@@ -14,6 +14,7 @@ use common::wire::Party;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use serde::Serialize;
+use service::error::ApiError;
 use subtle::ConstantTimeEq as _;
 
 use crate::app::App;
@@ -100,17 +101,19 @@ impl Guard {
     ///
     /// # Errors
     /// `actions_disabled`, `rate_limited` or `wrong_token`.
-    fn check(&self, peer: IpAddr, given: Option<&str>) -> Result<(), Problem> {
-        let Some(token) = &self.token else { return Err(Problem::new(Code::ActionsDisabled)) };
+    fn check(&self, peer: IpAddr, given: Option<&str>) -> Result<(), ApiError> {
+        let Some(token) = &self.token else { return Err(ApiError::new(Code::ActionsDisabled)) };
         if self.attempts.len() > ADDRESSES_KEPT {
             self.attempts.retain_recent();
         }
         if let Err(not_until) = self.attempts.check_key(&peer.to_canonical()) {
             let wait = not_until.wait_time_from(DefaultClock::default().now());
-            return Err(Problem::new(Code::RateLimited).retry_after_s(wait.as_secs().saturating_add(1)));
+            return Err(Problem::new(Code::RateLimited)
+                .retry_after_s(wait.as_secs().saturating_add(1))
+                .into());
         }
         let is_right = given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(token.as_bytes())));
-        if is_right { Ok(()) } else { Err(Problem::new(Code::WrongToken)) }
+        if is_right { Ok(()) } else { Err(ApiError::new(Code::WrongToken)) }
     }
 
     /// Does what is asked for, if it may be, and writes down who asked and what came of it.
@@ -123,12 +126,12 @@ impl Guard {
         peer: IpAddr,
         operator: &Operator,
         action: Action,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), ApiError> {
         let outcome = match self.check(peer, operator.token.as_deref()) {
             Ok(()) => perform(app, action).await,
-            Err(problem) => Err(problem),
+            Err(refusal) => Err(refusal),
         };
-        let word = outcome.as_ref().map_or_else(|problem| problem.code.as_str(), |()| "done");
+        let word = outcome.as_ref().map_or_else(|refusal| refusal.0.code.as_str(), |()| "done");
         let (action, target) = (action.as_str(), action.target());
         let name = operator.name.as_deref().unwrap_or_default();
         tracing::info!(action, target, name, %peer, outcome = word, "an operator acts");
@@ -136,52 +139,53 @@ impl Guard {
     }
 }
 
-async fn perform(app: &App, action: Action) -> Result<(), Problem> {
+async fn perform(app: &App, action: Action) -> Result<(), ApiError> {
     let now_ms = app.clock.now_ms();
     match action {
         Action::Close { channel_id } => {
             let status = app.store.request_close(&channel_id, Party::Payee, now_ms).await;
             match status.map_err(|error| of_store(&error))? {
                 Some(Status::Open) => Ok(()),
-                Some(Status::Closing) => Err(Problem::new(Code::ChannelClosing)),
-                Some(Status::Closed) => Err(Problem::new(Code::ChannelClosed)),
+                Some(Status::Closing) => Err(ApiError::new(Code::ChannelClosing)),
+                Some(Status::Closed) => Err(ApiError::new(Code::ChannelClosed)),
                 Some(Status::Failed) => Err(Problem::new(Code::ChannelClosing)
-                    .detail("the close was given up on: it can be tried again")),
-                None => Err(Problem::new(Code::UnknownChannel)),
+                    .detail("the close was given up on: it can be tried again")
+                    .into()),
+                None => Err(ApiError::new(Code::UnknownChannel)),
             }
         }
         Action::Retry { channel_id } => {
             match app.store.retry_failed(&channel_id, now_ms).await.map_err(|error| of_store(&error))? {
                 Retried::Closing => Ok(()),
-                Retried::NotFailed(status) => {
-                    Err(Problem::new(Code::ChannelNotFailed)
-                        .detail(format_args!("it is {}", status.as_str())))
-                }
-                Retried::Unknown => Err(Problem::new(Code::UnknownChannel)),
+                Retried::NotFailed(status) => Err(Problem::new(Code::ChannelNotFailed)
+                    .detail(format_args!("it is {}", status.as_str()))
+                    .into()),
+                Retried::Unknown => Err(ApiError::new(Code::UnknownChannel)),
             }
         }
         Action::Requeue { partition, entry } => {
             if partition >= app.store.partitions() {
-                return Err(Problem::new(Code::UnknownEntry));
+                return Err(ApiError::new(Code::UnknownEntry));
             }
             match app.store.requeue_dead(partition, entry).await.map_err(|error| of_store(&error))? {
                 Requeued::As(_) => Ok(()),
-                Requeued::Unknown => Err(Problem::new(Code::UnknownEntry)),
+                Requeued::Unknown => Err(ApiError::new(Code::UnknownEntry)),
                 Requeued::NotAnEntry => Err(Problem::new(Code::UnknownEntry)
-                    .detail("this dead letter is no entry of payments: it cannot be put back")),
+                    .detail("this dead letter is no entry of payments: it cannot be put back")
+                    .into()),
             }
         }
     }
 }
 
 /// What to answer where Redis did not do what it was asked.
-pub(crate) fn of_store(error: &StoreError) -> Problem {
+pub(crate) fn of_store(error: &StoreError) -> ApiError {
     let code = match error {
         StoreError::Unavailable { .. } | StoreError::LostData { .. } => Code::StoreUnavailable,
         StoreError::OutcomeUnknown { .. } => Code::OutcomeUnknown,
         StoreError::Fenced { .. } | StoreError::LeaseExpired | StoreError::Corrupt { .. } => Code::Internal,
     };
-    Problem::new(code).detail(error)
+    Problem::new(code).detail(error).into()
 }
 
 #[cfg(test)]
@@ -191,7 +195,7 @@ mod tests {
     const TOKEN: &str = "sixteen letters!";
 
     fn code(guard: &Guard, last_octet: u8, given: Option<&str>) -> Option<Code> {
-        guard.check(IpAddr::from([192, 0, 2, last_octet]), given).err().map(|problem| problem.code)
+        guard.check(IpAddr::from([192, 0, 2, last_octet]), given).err().map(|refusal| refusal.0.code)
     }
 
     #[test]

@@ -21,15 +21,16 @@ pub(super) fn status(problem: &Problem) -> StatusCode {
 }
 
 /// A page, or a problem, where there is nothing else to show.
-pub(super) fn refusal(console: &Console, headers: &HeaderMap, problem: Problem) -> Response {
+pub(super) fn refusal(console: &Console, headers: &HeaderMap, error: ApiError) -> Response {
     if !wants_page(headers) {
-        return ApiError::from(problem).into_response();
+        return error.into_response();
     }
+    let problem = &error.0;
     let content = html! {
         h1 { (problem.title) }
         p.banner.bad role="alert" { b { code { (problem.code) } " " } @if let Some(detail) = &problem.detail { (detail) } }
         p { a href="/console" { "To the overview" } }
     };
     let page = console.page(Tab::Overview, &problem.title, &content);
-    (status(&problem), Html(page.into_string())).into_response()
+    (status(problem), Html(page.into_string())).into_response()
 }

@@ -28,6 +28,11 @@ pub(crate) fn time_of_day(ms: u64) -> String {
     time.map_or_else(|| ms.to_string(), |time| time.strftime("%H:%M").to_string())
 }
 
+/// The time of day alone, to the second: `08:30:01`.
+pub(crate) fn second_of_day(ms: u64) -> String {
+    time(ms).split_once(' ').map_or_else(|| ms.to_string(), |(_, of_day)| of_day.to_owned())
+}
+
 /// Unix time in seconds as [`time`] writes it.
 pub(crate) fn time_of_s(seconds: i64) -> String {
     u64::try_from(seconds).map_or_else(|_| seconds.to_string(), |seconds| time(seconds.saturating_mul(1_000)))
@@ -84,6 +89,7 @@ mod tests {
     fn times_are_in_the_unit_that_matters() {
         assert_eq!(time(1_769_848_201_250), "2026-01-31 08:30:01");
         assert_eq!(time_of_day(1_769_848_201_250), "08:30");
+        assert_eq!(second_of_day(1_769_848_201_250), "08:30:01");
         assert_eq!(time(u64::MAX), u64::MAX.to_string());
         for (ms, text) in [
             (850, "850 ms"),

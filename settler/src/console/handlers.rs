@@ -114,11 +114,7 @@ pub(super) async fn channel(
     Query(query): Query<ChannelQuery>,
 ) -> Response {
     let Ok(id) = id.parse::<ChannelId>() else {
-        return refusal(
-            &console,
-            &headers,
-            Problem::new(Code::Malformed).field("id").detail("not a channel's id"),
-        );
+        return refusal(&console, &headers, ApiError::malformed("id", "a channel's id"));
     };
     let known = match known(&console, &id).await {
         Ok(known) => known,
@@ -171,19 +167,18 @@ pub(super) async fn begin_audit(State(console): Shared, headers: HeaderMap) -> R
     Redirect::to("/console/audit").into_response()
 }
 
-fn of_channel(id: &str, action: &str) -> Result<Action, Problem> {
-    let channel_id = id.parse().map_err(|error| Problem::new(Code::Malformed).field("id").detail(error))?;
+fn of_channel(id: &str, action: &str) -> Result<Action, ApiError> {
+    let channel_id = id.parse().map_err(|error| ApiError::malformed("id", error))?;
     match action {
         "close" => Ok(Action::Close { channel_id }),
         "retry" => Ok(Action::Retry { channel_id }),
-        _ => Err(Problem::new(Code::NotFound)),
+        _ => Err(ApiError::new(Code::NotFound)),
     }
 }
 
-fn of_letter(partition: &str, entry: &str) -> Result<Action, Problem> {
-    let malformed = |field: &str| Problem::new(Code::Malformed).field(field);
-    let partition = partition.parse().map_err(|_| malformed("partition"))?;
-    let entry: EntryId = entry.parse().map_err(|_| malformed("entry"))?;
+fn of_letter(partition: &str, entry: &str) -> Result<Action, ApiError> {
+    let partition = partition.parse().map_err(|error| ApiError::malformed("partition", error))?;
+    let entry: EntryId = entry.parse().map_err(|_| ApiError::malformed("entry", "an entry's id"))?;
     Ok(Action::Requeue { partition, entry })
 }
 
@@ -203,7 +198,7 @@ pub(super) async fn confirm_requeue(
     asked(&console, &headers, of_letter(&partition, &entry))
 }
 
-fn asked(console: &Console, headers: &HeaderMap, action: Result<Action, Problem>) -> Response {
+fn asked(console: &Console, headers: &HeaderMap, action: Result<Action, ApiError>) -> Response {
     match action {
         Ok(action) => page(console.confirm(action, None)),
         Err(problem) => refusal(console, headers, problem),
@@ -234,7 +229,7 @@ async fn done(
     console: &Console,
     peer: SocketAddr,
     headers: &HeaderMap,
-    action: Result<Action, Problem>,
+    action: Result<Action, ApiError>,
     body: &Raw,
 ) -> Response {
     let action = match same_site(headers).and(action) {
@@ -247,9 +242,9 @@ async fn done(
         (Ok(()), true) => Redirect::to(&format!("{}?done={}", back(action), action.as_str())).into_response(),
         (Ok(()), false) => Json(action).into_response(),
         (Err(problem), true) => {
-            (status(&problem), page(console.confirm(action, Some(&problem)))).into_response()
+            (status(&problem.0), page(console.confirm(action, Some(&problem.0)))).into_response()
         }
-        (Err(problem), false) => ApiError::from(problem).into_response(),
+        (Err(problem), false) => problem.into_response(),
     }
 }
 
@@ -271,10 +266,10 @@ fn operator(headers: &HeaderMap, Raw(body): &Raw) -> Operator {
 }
 
 /// A browser says where a post comes from: another site's is refused before anything is looked at.
-fn same_site(headers: &HeaderMap) -> Result<(), Problem> {
+fn same_site(headers: &HeaderMap) -> Result<(), ApiError> {
     let from = headers.get("sec-fetch-site").map(|value| value.as_bytes());
     match from {
         None | Some(b"same-origin" | b"none") => Ok(()),
-        Some(_) => Err(Problem::new(Code::WrongToken).detail("the request comes from another site")),
+        Some(_) => Err(Problem::new(Code::WrongToken).detail("the request comes from another site").into()),
     }
 }

@@ -4,7 +4,7 @@
 use common::store::history::{Sample, Unsettled};
 use maud::{Markup, html};
 
-use super::format::{grouped, time, time_of_day};
+use super::format::{grouped, second_of_day, time, time_of_day};
 
 /// The drawing's own units.
 const WIDTH: u128 = 1_000;
@@ -15,6 +15,8 @@ const POINTS_MAX: usize = 240;
 
 /// Rows of the table below.
 const ROWS: usize = 24;
+
+const HOUR_MS: u64 = 3_600_000;
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -46,11 +48,11 @@ fn changes(history: &[(u64, Sample)]) -> Vec<u64> {
     pairs.collect()
 }
 
-/// A round number no lower: 1, 2 or 5 and zeros.
+/// A round number no lower: one digit and zeros, so that half of it is round as well.
 fn ceiling(value: u128) -> u128 {
     let mut step = 1u128;
     loop {
-        for digit in [1, 2, 5] {
+        for digit in [1, 2, 3, 4, 5, 6, 8] {
             let round = step.saturating_mul(digit);
             if round >= value || round == u128::MAX {
                 return round;
@@ -129,8 +131,10 @@ pub(crate) fn plot(history: &[(u64, Sample)], asset: &str) -> Markup {
         ("closing", scale.area(&points, failed, with_closing)),
         ("open", scale.area(&points, with_closing, Unsettled::total)),
     ];
-    let label = |ms: u64| {
-        if until_ms.saturating_sub(from_ms) < DAY_MS { time_of_day(ms) } else { time(ms) }
+    let label = |ms: u64| match until_ms.saturating_sub(from_ms) {
+        ..HOUR_MS => second_of_day(ms),
+        HOUR_MS..DAY_MS => time_of_day(ms),
+        _ => time(ms),
     };
     html! {
         ul.legend {
@@ -201,12 +205,8 @@ mod tests {
     fn areas_lie_upon_each_other_and_end_at_the_ceiling() {
         let history = [(0, sample("a:1", Some(7))), (1_000, sample("a:1", Some(97)))];
         let drawn = plot(&history, "usd").into_string();
-        // 1 of 100 is three of three hundred, from the bottom.
-        assert!(
-            drawn.contains(r#"class="area failed" d="M0 270L1000 297L1000 300L0 300Z""#)
-                || drawn.contains("M0 297L1000 297L1000 300L0 300Z"),
-            "{drawn}"
-        );
+        // 1 of 100 is three of three hundred, from the bottom; of 10, thirty.
+        assert!(drawn.contains("M0 297L1000 297L1000 300L0 300Z"), "failed, at the bottom: {drawn}");
         assert!(drawn.contains("M0 270L1000 0L1000 291L0 291Z"), "open, upon closing and failed: {drawn}");
         assert!(!drawn.contains("class=\"change\""), "one leader");
     }
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn axes_end_at_round_numbers_however_large() {
-        for (value, round) in [(1, 1), (3, 5), (99, 100), (101, 200), (501, 1_000)] {
+        for (value, round) in [(1, 1), (3, 3), (99, 100), (101, 200), (2_250, 3_000), (801, 1_000)] {
             assert_eq!(ceiling(value), round);
         }
         assert_eq!(ceiling(u128::MAX), u128::MAX);

@@ -100,7 +100,7 @@ async fn an_audit_is_clean_until_money_is_astray_and_then_says_where() {
         rig.redis.command(&["SET", &key, &state]).await;
     }
     let html = audited(&rig).await;
-    for words in ["settled_too_little", "accepted 51, settled 50", "proof_invalid", " violations<"] {
+    for words in ["settled_too_little", "accepted 51, settled 50", "proof_invalid", " violations </b>"] {
         assert!(html.contains(words), "{words}: {html}");
     }
     let html = page(&rig, 0, &format!("/channels/{}?audit=now", open.id())).await;

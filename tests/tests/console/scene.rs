@@ -64,7 +64,7 @@ pub(super) async fn failed(rig: &Rig, amount: u64, code: Code) -> Channel {
 
 /// Has the issuer refuse every settlement from now on.
 pub(super) fn refuse(rig: &Rig, code: Code) {
-    let problem = Problem::new(code).detail("said by a test");
+    let problem = Problem::new(code);
     let problem = serde_json::to_string(&problem).expect("a problem is JSON");
     rig.front.always(Route::Settle, Step::Json(code.status(), problem));
 }

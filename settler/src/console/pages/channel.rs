@@ -4,6 +4,7 @@ use common::channel::Status;
 use common::ids::ChannelId;
 use common::store::listing::Marks;
 use common::store::read::StoredChannel;
+use common::wire::IssuerStatus;
 use maud::{Markup, html};
 use service::audit::{ChannelFacts, Report};
 
@@ -11,7 +12,6 @@ use super::super::Console;
 use super::super::advice::about_close;
 use super::super::channels::ListError;
 use super::super::format::{grouped, time, time_of_s};
-use super::channels::of_issuer;
 use super::{Tab, audit, badge, dead, full_moment};
 
 /// What is known of one channel.
@@ -186,7 +186,7 @@ fn verdict(facts: &ChannelFacts, report: &Report) -> Markup {
         }
         @match &facts.issued {
             Some(issued) => dl.money {
-                div { dt { "At the issuer" } dd { (of_issuer(issued.status)) } }
+                div { dt { "At the issuer" } dd { (at_issuer(issued.status)) } }
                 div { dt { "Paid" } dd { (grouped(issued.settled.units().into())) } }
                 div { dt { "Given back" } dd { (grouped(issued.refunded.units().into())) } }
                 @if let Some(receipt) = &issued.receipt {
@@ -196,5 +196,14 @@ fn verdict(facts: &ChannelFacts, report: &Report) -> Markup {
             },
             None => p { "The issuer does not know this channel." },
         }
+    }
+}
+
+/// A status at the issuer, which knows no closing.
+const fn at_issuer(status: IssuerStatus) -> &'static str {
+    match status {
+        IssuerStatus::Open => "open",
+        IssuerStatus::Closed => "closed",
+        IssuerStatus::Refunded => "refunded",
     }
 }

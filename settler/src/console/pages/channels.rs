@@ -118,7 +118,7 @@ fn one(row: &Row, now_ms: u64) -> Markup {
 }
 
 /// What a channel's status is for the issuer, where Redis does not know the channel.
-pub(super) fn of_issuer(status: IssuerStatus) -> Markup {
+fn of_issuer(status: IssuerStatus) -> Markup {
     let word = match status {
         IssuerStatus::Open => "never paid on",
         IssuerStatus::Closed => "closed",

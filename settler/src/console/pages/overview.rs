@@ -144,7 +144,7 @@ impl Console {
         html! {
             div.scroll { table.dense {
                 thead { tr {
-                    th { "Partition" } th.number { "Waiting" } th.number { "Unacknowledged" } th.number { "Oldest" }
+                    th { "Partition" } th.number { "Waiting" } th.number.wide { "Unacknowledged" } th.number { "Oldest" }
                     th.number { "Not ended" } th.number.wide { "Accept calls" } th.number.wide { "Fence" } th.number { "Given up" }
                 } }
                 tbody {
@@ -153,7 +153,7 @@ impl Console {
                         tr.late[late] {
                             th scope="row" { (format!("{:02}", partition.partition)) }
                             td.number { (grouped(partition.entries.into())) }
-                            td.number { (grouped(partition.unacknowledged.into())) }
+                            td.number.wide { (grouped(partition.unacknowledged.into())) }
                             td.number { @match partition.oldest_at_ms {
                                 Some(at_ms) => (moment(at_ms, snapshot.at_ms)),
                                 None => (dash()),
