@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Audit(commands::audit::AuditArgs),
     /// Look into Redis without changing anything.
     Inspect(commands::inspect::InspectArgs),
+    /// Try again what was given up on: closes that the issuer refused, entries that could not be read.
+    Dead(commands::dead::DeadArgs),
     /// List, show, export and check the journal: what the settler keeps of payments and closes.
     #[command(subcommand)]
     Journal(commands::journal::JournalCommand),

@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod channel;
 pub(crate) mod chaos;
 pub(crate) mod config;
+pub(crate) mod dead;
 pub(crate) mod demo;
 pub(crate) mod dev;
 pub(crate) mod doctor;
@@ -51,6 +52,7 @@ pub(crate) fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitCod
             Command::Audit(args) => audit::run(args, printer).await,
             Command::Inspect(args) => inspect::run(args, printer).await,
             Command::Upgrade(args) => upgrade::run(args, printer).await,
+            Command::Dead(args) => dead::run(args, printer).await,
             Command::Doctor(args) => doctor::run(args, printer).await,
             Command::Journal(command) => journal::run(command, printer).await,
             Command::Verify(command) => verify::run(command, printer).await,

@@ -1,4 +1,4 @@
--- Comes between fence.lua and the body of every script that moves money in a partition's books. The books are a hash:
+-- Comes before the body of every script that moves money in a partition's books. The books are a hash:
 -- accepted, unsettled, settled and dead, in atomic units since the partition was new. Each is added to where it changes,
 -- so that accepted = settled + unsettled + dead says that nothing was forgotten and nothing counted twice.
 --
@@ -56,5 +56,18 @@ local function close(books, hash, amount, name)
   local high, low = between(enter(books, hash, amount), amount)
   add(books, 'unsettled', -high, -low)
   add(books, name, high, low)
+end
+
+-- A close that was given up on is to be tried again: what is dead is unsettled once more.
+local function take_up(books, hash, amount)
+  local marks = redis.call('HMGET', hash, 'booked', 'settled_before')
+  if not marks[1] then
+    -- Given up on before there were books.
+    enter(books, hash, amount)
+    return
+  end
+  local high, low = between(marks[2] or NOTHING, amount)
+  add(books, 'dead', -high, -low)
+  add(books, 'unsettled', high, low)
 end
 

@@ -15,7 +15,9 @@ redis.call('SET', KEYS[2], 'F' .. string.sub(state, 2))
 redis.call('HSET', KEYS[3], 'last_error', ARGV[4], 'failed_at', ARGV[3])
 redis.call('ZREM', KEYS[4], ARGV[2])
 close(KEYS[7], KEYS[3], string.sub(state, 2, 21), 'dead')
-redis.call('XADD', KEYS[5], '*', 'kind', 'close', 'id', ARGV[2], 'reason', ARGV[4], 'amount', string.sub(state, 2, 21))
+local letter = redis.call('XADD', KEYS[5], '*', 'kind', 'close', 'id', ARGV[2], 'reason', ARGV[4], 'amount', string.sub(state, 2, 21))
+-- So that it is found when a person has the channel tried again (see retry_failed.lua).
+redis.call('HSET', KEYS[3], 'dead_letter', letter)
 if ARGV[5] == '1' then
   redis.call('XADD', KEYS[6], '*', 'id', ARGV[2], 'amount', string.sub(state, 2, 21), 'reason', ARGV[4])
 end

@@ -130,7 +130,7 @@ pub enum Status {
     Closing,
     /// Settled; the receipt is kept.
     Closed,
-    /// The issuer refused the settlement for good. Kept and listed until a person looks at it.
+    /// The issuer refused the settlement for good. Kept and listed until a person looks at it, who may have it tried again.
     Failed,
 }
 
@@ -145,6 +145,8 @@ pub enum Event {
     FinishClose,
     /// The issuer refused for good.
     FailClose,
+    /// A person has a failed close tried again, for the same pinned voucher.
+    RetryFailed,
 }
 
 impl Status {
@@ -155,12 +157,22 @@ impl Status {
     pub const fn on(self, event: Event) -> Option<Status> {
         match (self, event) {
             // A leader that died after its begin_close is followed by one that begins again: same pinned voucher.
-            (Status::Open | Status::Closing, Event::BeginClose) | (Status::Closing, Event::RetryClose) => {
-                Some(Status::Closing)
-            }
+            (Status::Open | Status::Closing, Event::BeginClose)
+            | (Status::Closing, Event::RetryClose)
+            | (Status::Failed, Event::RetryFailed) => Some(Status::Closing),
             (Status::Closing, Event::FinishClose) => Some(Status::Closed),
             (Status::Closing, Event::FailClose) => Some(Status::Failed),
             _ => None,
+        }
+    }
+
+    /// As it stands in JSON, and where a person reads it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Status::Open => "open",
+            Status::Closing => "closing",
+            Status::Closed => "closed",
+            Status::Failed => "failed",
         }
     }
 
@@ -272,9 +284,10 @@ mod tests {
             (Status::Closing, RetryClose, Status::Closing),
             (Status::Closing, FinishClose, Status::Closed),
             (Status::Closing, FailClose, Status::Failed),
+            (Status::Failed, RetryFailed, Status::Closing),
         ];
         for from in Status::ALL {
-            for event in [BeginClose, RetryClose, FinishClose, FailClose] {
+            for event in [BeginClose, RetryClose, FinishClose, FailClose, RetryFailed] {
                 let expected =
                     allowed.iter().find(|(f, e, _)| (*f, *e) == (from, event)).map(|(_, _, to)| *to);
                 assert_eq!(from.on(event), expected, "{from:?} on {event:?}");

@@ -12,7 +12,7 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $title:literal;)*) => {
-        /// Every error code, of relayer and issuer. The text of a code never changes once released.
+        /// Every error code, of relayer, issuer and a settler's console. The text of a code never changes once released.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(rename_all = "snake_case")]
         pub enum Code {
@@ -52,10 +52,16 @@ codes! {
     InvalidSignature = "invalid_signature", 403, "The signature or proof does not check";
     /// The channel pays someone else.
     WrongPayee = "wrong_payee", 403, "The channel pays someone else";
+    /// No token is configured for actions of an operator.
+    ActionsDisabled = "actions_disabled", 403, "Actions are turned off";
+    /// The token for actions is not the configured one.
+    WrongToken = "wrong_token", 403, "The token is not the configured one";
     /// No such account.
     UnknownAccount = "unknown_account", 404, "The account is not known";
     /// No such channel, not with the issuer either.
     UnknownChannel = "unknown_channel", 404, "The channel is not known";
+    /// No such dead letter, or none that can be put back.
+    UnknownEntry = "unknown_entry", 404, "The dead letter is not known";
     /// No such route.
     NotFound = "not_found", 404, "There is no such route";
     /// The route does not take this method.
@@ -68,6 +74,8 @@ codes! {
     ChannelClosing = "channel_closing", 409, "The channel is closing";
     /// The channel is settled.
     ChannelClosed = "channel_closed", 409, "The channel is closed";
+    /// Not given up on: there is nothing to try again.
+    ChannelNotFailed = "channel_not_failed", 409, "The channel has not failed";
     /// The channel is past its time, or too near to it.
     ChannelExpired = "channel_expired", 409, "The channel has expired or is about to";
     /// Not yet past its time: the deposit cannot be taken back.

@@ -9,8 +9,10 @@
 //! * [`loss`]: how a process notices that Redis went back, and stops everyone. [`recovery`]: how they go on.
 //!   `replicas`: writes that replicas have confirmed.
 //! * [`accept`]: what a relayer writes. [`settle`]: what the settler writes, each call under its lease.
-//!   [`journaled`]: what the journal takes over. [`books`]: what came of all that was accepted, in sums.
+//!   [`journaled`]: what the journal takes over. [`books`]: what came of all that was accepted, in sums. [`operate`]: what a
+//!   person may do.
 //! * [`lease`]: leadership and fencing tokens. [`stream`]: entries of accepted payments.
+//! * [`history`]: what the leader measured over time. [`listing`]: live channels and dead letters, a page at a time.
 //! * [`read`]: channels, due times, dead letters and the like, for whoever wants to look. [`census`]: all channels that have
 //!   not ended. [`diagnose`]: the server itself.
 
@@ -19,10 +21,13 @@ pub mod books;
 pub mod census;
 pub mod connect;
 pub mod diagnose;
+pub mod history;
 pub mod journaled;
 pub mod keys;
 pub mod lease;
+pub mod listing;
 pub mod loss;
+pub mod operate;
 pub mod preflight;
 pub mod read;
 pub mod recovery;

@@ -1,5 +1,7 @@
 //! The settler's configuration. `config.settler.yaml` names every key with its unit, its default and why.
 
+mod console;
+
 use std::net::SocketAddr;
 
 use common::amount::Amount;
@@ -10,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use service::http::HttpConfig;
 use service::issuer_client::IssuerClientConfig;
 use service::journal::JournalStore;
+
+pub use console::ConsoleConfig;
 
 /// Most entries in one read: a script acknowledges a page with one call, and Lua passes some thousand arguments.
 const ENTRIES_PER_READ_MAX: usize = 4_096;
@@ -30,7 +34,7 @@ const SEGMENT_BYTES_MAX: usize = 256 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Address of the admin listener: `/livez`, `/readyz`, `/metrics`, `/status`.
+    /// Address of the admin listener: `/livez`, `/readyz`, `/metrics`, `/status`, `/console`.
     pub admin_listen: SocketAddr,
     /// The payee's signing key, as `env:NAME` or `file:/path` of a base58 seed. Required.
     pub payee_key: Option<SecretRef>,
@@ -51,6 +55,8 @@ pub struct Config {
     pub closes: ClosesConfig,
     /// What is kept of payments and settlements once they are done with.
     pub journal: JournalConfig,
+    /// The web page on the admin listener.
+    pub console: ConsoleConfig,
     /// Milliseconds that closes in flight have to end once shutdown was asked.
     pub drain_timeout_ms: u64,
     /// Milliseconds between two looks at what Redis must promise.
@@ -76,6 +82,7 @@ impl Default for Config {
             policy: PolicyConfig::default(),
             closes: ClosesConfig::default(),
             journal: JournalConfig::default(),
+            console: ConsoleConfig::default(),
             drain_timeout_ms: 100,
             readiness_interval_ms: 1_000,
             http: HttpConfig::default(),
@@ -264,6 +271,7 @@ impl common::config::Config for Config {
         self.validate_policy()?;
         self.validate_work()?;
         self.journal.validate()?;
+        self.console.validate()?;
         positive("readiness_interval_ms", self.readiness_interval_ms)?;
         positive("http.connections_max", saturating(self.http.connections_max))?;
         positive("http.header_timeout_ms", self.http.header_timeout_ms)?;

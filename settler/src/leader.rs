@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::leadership::{Leadership, StepDown};
 use crate::metrics::gauge_value;
-use crate::{consumer, due, readiness, sweep};
+use crate::{consumer, due, history, readiness, sweep};
 
 /// Past the end of another's lease, so that Redis has ended it when it is asked again.
 const AFTER_EXPIRY: Duration = Duration::from_millis(3);
@@ -216,6 +216,9 @@ async fn work(leadership: &Arc<Leadership>, shutdown: &CancellationToken) -> Ste
     }
     leadership.spawn(sweep::run(leadership.clone()));
     leadership.spawn(leadership.clone().observe(OBSERVE_EVERY));
+    if leadership.app.config.console.enabled {
+        leadership.spawn(history::run(leadership.clone()));
+    }
     tokio::select! {
         reason = leadership.ended() => reason,
         () = shutdown.cancelled() => {

@@ -12,14 +12,17 @@
 //! * [`policy`]: when a channel is closed. Pure.
 //! * `closer`: one close, step by step. [`settlement`]: its request, its receipt, its backoff. Pure.
 //! * `batcher`: settlements of many closes on their way to the issuer. [`issuer_key`]: whose receipts count.
-//! * `readiness`, `metrics`, `status`: what an operator sees.
+//! * `readiness`, `metrics`, `status`: what an operator sees. `console`: the same as a web page, and what a person may do
+//!   there. `history`: what was unsettled when, for it.
 
 mod app;
 mod batcher;
 mod closer;
 pub mod config;
+mod console;
 mod consumer;
 mod due;
+mod history;
 pub mod issuer_key;
 mod journal;
 mod keyless;
@@ -58,6 +61,7 @@ pub use config::Config;
 pub use service::process::Args;
 
 use crate::app::{App, Post, Pulse, random_process};
+use crate::console::Console;
 use crate::issuer_key::IssuerKey;
 use crate::journal::writer::Trouble;
 use crate::keyless::Keyless;
@@ -122,6 +126,7 @@ pub async fn start_from(
 ) -> anyhow::Result<Running> {
     config.validate()?;
     let secret = config.payee_key.as_ref().context("payee_key: required")?;
+    let token = console::actions_token(&config.console)?;
     let payee = Payee::new(secret.read_signing_key().context("payee_key")?);
     let further = config.further_payee_keys.iter().map(|secret| secret.read_signing_key().map(Payee::new));
     let payees = Payees::new(payee, further.collect::<Result<_, _>>().context("further_payee_keys")?);
@@ -171,7 +176,8 @@ pub async fn start_from(
     }
     let readiness = Readiness::new("starting");
     service::admin::show_readiness(&registry, &readiness).context("metrics")?;
-    let admin = Admin { listener, registry, readiness };
+    let console = Console::new(&app, readiness.clone(), token);
+    let admin = Admin { listener, registry, readiness, console };
     let task = tokio::spawn(run(app, notices, admin, shutdown));
     Ok(Running { admin_addr, task })
 }

@@ -1,4 +1,4 @@
-//! The admin listener's routes: the common ones, and `GET /status` with who leads.
+//! The admin listener's routes: the common ones, `GET /status` with who leads, and the console.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::console::{self, Console};
 
 /// Body of `/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,14 +30,19 @@ pub(crate) struct Admin {
     pub(crate) listener: TcpListener,
     pub(crate) registry: Registry,
     pub(crate) readiness: Readiness,
+    /// The console, where it is turned on.
+    pub(crate) console: Option<Arc<Console>>,
 }
 
 impl Admin {
-    /// Serves `/livez`, `/readyz`, `/metrics` and `/status` until `shutdown`.
+    /// Serves `/livez`, `/readyz`, `/metrics`, `/status` and `/console` until `shutdown`.
     pub(crate) async fn serve(self, app: Arc<App>, shutdown: CancellationToken) {
         let http = app.config.http.clone();
-        let router = service::admin::router(self.readiness, self.registry)
+        let mut router = service::admin::router(self.readiness, self.registry)
             .merge(Router::new().route("/status", get(async move || Json(status(&app)))));
+        if let Some(console) = self.console {
+            router = router.merge(console::router::router(console));
+        }
         service::http::serve(self.listener, router, &http, shutdown).await;
     }
 }

@@ -5,6 +5,7 @@
 //! * [`redis`]: a private Redis for one test, in a container or as a process, with a fault proxy in front.
 //! * [`proxy`]: the TCP proxy that delays, swallows and cuts.
 //! * [`payer`]: opens channels and pays.
+//! * [`browser`]: a real browser, for pages that people look at.
 //! * [`http`]: answers as they come over the wire.
 //! * [`stream`]: payments over a WebSocket connection.
 //! * [`issuer`]: an issuer in this process, and one that fails on demand.
@@ -18,6 +19,7 @@
 //! `README.md` beside this crate shows how they go together.
 
 pub mod binaries;
+pub mod browser;
 pub mod channel;
 pub mod http;
 pub mod issuer;

@@ -315,7 +315,9 @@ async fn a_close_pins_the_latest_voucher_and_stops_payments() {
 #[tokio::test]
 async fn statuses_change_in_redis_as_the_transition_table_says() {
     use common::channel::Event;
-    for event in [Event::BeginClose, Event::RetryClose, Event::FinishClose, Event::FailClose] {
+    let events =
+        [Event::BeginClose, Event::RetryClose, Event::FinishClose, Event::FailClose, Event::RetryFailed];
+    for event in events {
         for from in Status::ALL {
             let f = Fixture::new().await;
             let lease = f.lead("a").await;
@@ -340,6 +342,7 @@ async fn statuses_change_in_redis_as_the_transition_table_says() {
                     store.finish_close(&lease, &id, amount, "{}", 2, false).await.map(|_| ())
                 }
                 Event::FailClose => store.fail_close(&lease, &id, 2, "y", false).await.map(|_| ()),
+                Event::RetryFailed => store.retry_failed(&id, 2).await.map(|_| ()),
             };
             answered.expect("Redis answers");
             // The receipt that these tests write is not one; only the state counts here.

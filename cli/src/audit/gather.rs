@@ -7,14 +7,10 @@ use std::time::Duration;
 use common::amount::Amount;
 use common::ids::{ChannelId, PublicKey};
 use common::store::Store;
-use common::store::read::StoredChannel;
-use common::verify::usable_key;
-use common::voucher::{Payment, VerifiedVoucher};
-use common::wire::IssuerChannel;
 use futures::{StreamExt as _, TryStreamExt as _};
 use service::issuer_client::IssuerClient;
 
-use super::{ChannelFacts, IssuedFacts, StoredFacts};
+use super::{ChannelFacts, facts};
 use crate::ledger::{self, LedgerOutcome};
 
 /// Questions that are on their way at once.
@@ -118,59 +114,13 @@ async fn settled_down(
             channel_id,
             acknowledged: known.acknowledged,
             unknown: known.unknown,
-            stored: stored.map(of_redis),
-            issued: issued.map(|channel| of_issuer(channel, issuer_key)),
+            stored: stored.map(facts::of_redis),
+            issued: issued.map(|channel| facts::of_issuer(channel, issuer_key)),
         };
         if readings == READINGS_MAX || facts.fit_together() {
             return Ok(facts);
         }
         readings += 1;
         tokio::time::sleep(READ_AGAIN_AFTER).await;
-    }
-}
-
-pub(crate) fn of_redis(channel: StoredChannel) -> StoredFacts {
-    StoredFacts {
-        proof_holds: proof_holds(&channel),
-        status: channel.state.status,
-        accepted: channel.state.amount,
-        settled_before: channel.settled_before,
-        terms: channel.terms,
-        receipt: channel.receipt,
-    }
-}
-
-/// Whether the stored proof is one that the issuer would honour; an unpaid channel needs none.
-fn proof_holds(channel: &StoredChannel) -> bool {
-    if channel.state.amount.is_zero() {
-        return true;
-    }
-    let Ok(terms) = channel.terms.clone().check() else {
-        return false;
-    };
-    channel.state.proof(channel.terms.scheme).is_some_and(|proof| {
-        let cumulative_amount = Some(channel.state.amount);
-        let payment = Payment { channel_id: terms.id(), cumulative_amount, proof };
-        VerifiedVoucher::verify(&terms, payment).is_ok()
-    })
-}
-
-fn of_issuer(channel: IssuerChannel, issuer_key: &PublicKey) -> IssuedFacts {
-    let key = usable_key(issuer_key);
-    IssuedFacts {
-        receipt_signed: channel
-            .receipt
-            .as_ref()
-            .is_none_or(|receipt| key.as_ref().is_some_and(|key| receipt.is_signed_with(key))),
-        receipt_flaw: channel
-            .receipt
-            .as_ref()
-            .zip(key.as_ref())
-            .and_then(|(receipt, key)| receipt.check_inclusion(key).err()),
-        terms: channel.terms,
-        status: channel.status,
-        settled: channel.settled_amount,
-        refunded: channel.refunded_amount,
-        receipt: channel.receipt,
     }
 }

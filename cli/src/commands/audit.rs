@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use common::clock::Clock;
 use common::ids::PublicKey;
+use serde::Serialize;
 use service::journal::JournalStore;
 
 use crate::args::{IssuerArgs, RedisArgs};
@@ -79,15 +80,28 @@ pub(crate) async fn run(args: AuditArgs, printer: &Printer) -> anyhow::Result<Ex
         let settled_before_ms = Clock::system().now_ms().saturating_sub(JOURNALED_WITHIN_MS);
         journal::check(&facts, journaled, settled_before_ms, &mut report);
     }
-    if !args.metrics.is_empty() {
+    let metrics = if args.metrics.is_empty() {
+        None
+    } else {
         let found = metrics::check(&args.metrics, &store, &mut report.violations).await;
-        report.metrics = Some(found.context("the audit is incomplete")?);
-    }
-    printer.data(&report, text)?;
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Some(found.context("the audit is incomplete")?)
+    };
+    let findings = Findings { report, metrics };
+    printer.data(&findings, |findings| text(&findings.report, findings.metrics.as_ref()))?;
+    Ok(if findings.report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-pub(super) fn text(report: &Report) -> String {
+/// All that an audit found.
+#[derive(Serialize)]
+struct Findings {
+    #[serde(flatten)]
+    report: Report,
+    /// What metrics say, where they were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<metrics::Found>,
+}
+
+pub(super) fn text(report: &Report, metrics: Option<&metrics::Found>) -> String {
     let sums = figures([
         ("channels", grouped(report.channels.into())),
         ("  closed", grouped(report.closed.into())),
@@ -99,7 +113,7 @@ pub(super) fn text(report: &Report) -> String {
         ("outcome unknown, channels", grouped(report.unresolved.into())),
         ("drift", grouped(report.drift)),
     ]);
-    let sums = match &report.metrics {
+    let sums = match metrics {
         Some(found) => format!("{sums}\n{}", identities(found)),
         None => sums,
     };

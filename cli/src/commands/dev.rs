@@ -169,7 +169,9 @@ pub(super) fn text(summary: &StackSummary) -> String {
         let name = format!("settler {i}");
         rows.push([name, "-".to_owned(), settler.admin_url.clone(), settler.pid.to_string()]);
     }
-    format!("{}\npayee {}", table(["part", "url", "admin", "pid"], rows), summary.payee)
+    let console = summary.settlers.first().map(|settler| format!("\nconsole {}/console", settler.admin_url));
+    let parts = table(["part", "url", "admin", "pid"], rows);
+    format!("{parts}\npayee {}{}", summary.payee, console.unwrap_or_default())
 }
 
 fn pid(pid: Option<u32>) -> String {

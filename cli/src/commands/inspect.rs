@@ -9,6 +9,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use common::ids::ChannelId;
 
+pub(super) use leader::entry_id;
+
 use crate::args::RedisArgs;
 use crate::output::Printer;
 

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 use service::issuer_client::{ChannelQuery, IssuerClient};
 
 use super::{Account, History, IssuerBooks, Leg, RedisSnapshot, Settlement};
-use crate::audit::gather::of_redis;
+use crate::audit::facts::of_redis;
 use crate::ledger::{self, LedgerError};
 
 /// Keys looked at by one SCAN.

@@ -10,6 +10,7 @@
 //! * [`signals`], [`process`]: from the command line to two running listeners and back. [`reload`]: another configuration
 //!   meanwhile.
 //! * [`journal`]: where the journal's segments are kept.
+//! * [`audit`]: what acknowledged, recorded and paid have to do with one another.
 //! * [`issuer_client`]: how relayer and settler talk to an issuer. [`fitness`]: whether they may use a Redis.
 
 /// The allocator of every Millrace binary: a server makes and drops small things by the million, and of these it makes
@@ -17,6 +18,7 @@
 pub use tikv_jemallocator::Jemalloc as Allocator;
 
 pub mod admin;
+pub mod audit;
 pub mod body;
 pub mod error;
 pub mod fitness;

@@ -94,6 +94,11 @@ impl Keys {
         self.in_partition(partition, "books")
     }
 
+    /// Stream: what the leader measured, again and again. Kept beside partition 0, whose fence it is written under.
+    pub fn history(&self) -> String {
+        self.in_partition(0, "history")
+    }
+
     /// String: who leads, as `<process>:<term>`.
     pub fn lease(&self) -> String {
         format!("{{{}:settler}}:lease", self.prefix)
@@ -135,6 +140,7 @@ mod tests {
         assert_eq!(keys.dead(7), "{mr:07}:dead");
         assert_eq!(keys.settled(7), "{mr:07}:settled");
         assert_eq!(keys.books(7), "{mr:07}:books");
+        assert_eq!(keys.history(), "{mr:00}:history");
         assert_eq!(keys.lease(), "{mr:settler}:lease");
         assert_eq!(keys.token(), "{mr:settler}:token");
         assert_eq!(keys.released(), "{mr:settler}:released");

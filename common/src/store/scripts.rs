@@ -16,7 +16,7 @@ pub struct Script {
 
 macro_rules! scripts {
     (plain { $($plain:ident = $file:literal;)* } fenced { $($fenced:ident = $ffile:literal;)* }
-     booking { $($booking:ident = $bfile:literal;)* }) => {
+     booking { $($booking:ident = $bfile:literal;)* } by_hand { $($by_hand:ident = $hfile:literal;)* }) => {
         $(
             #[doc = concat!("`common/lua/", $file, "`: its header says keys, arguments and answers.")]
             pub static $plain: Script = Script {
@@ -43,8 +43,18 @@ macro_rules! scripts {
                 sha1: LazyLock::new(|| sha1_hash($booking.source)),
             };
         )*
+        $(
+            #[doc = concat!("`common/lua/", $hfile, "`, after `books.lua`: its header says keys, arguments and answers.")]
+            pub static $by_hand: Script = Script {
+                source: concat!(
+                    include_str!("../../lua/books.lua"),
+                    include_str!(concat!("../../lua/", $hfile))
+                ),
+                sha1: LazyLock::new(|| sha1_hash($by_hand.source)),
+            };
+        )*
         /// Every script, by the name of its file.
-        pub static ALL: &[(&str, &Script)] = &[$(($file, &$plain),)* $(($ffile, &$fenced),)* $(($bfile, &$booking),)*];
+        pub static ALL: &[(&str, &Script)] = &[$(($file, &$plain),)* $(($ffile, &$fenced),)* $(($bfile, &$booking),)* $(($hfile, &$by_hand),)*];
     };
 }
 
@@ -61,6 +71,7 @@ scripts! {
     HALT = "halt.lua";
     TAKE_BACK = "take_back.lua";
     REOPEN = "reopen.lua";
+    REQUEUE_DEAD = "requeue_dead.lua";
     }
     fenced {
     TAKE_PARTITION = "take_partition.lua";
@@ -68,12 +79,16 @@ scripts! {
     RETRY_CLOSE = "retry_close.lua";
     READ_ENDED = "read_ended.lua";
     PASS_IDS = "pass_ids.lua";
+    NOTE_HISTORY = "note_history.lua";
     }
     booking {
     APPLY = "apply.lua";
     BEGIN_CLOSE = "begin_close.lua";
     FINISH_CLOSE = "finish_close.lua";
     FAIL_CLOSE = "fail_close.lua";
+    }
+    by_hand {
+    RETRY_FAILED = "retry_failed.lua";
     }
 }
 

@@ -91,7 +91,9 @@ fn text(channel: &RelayerChannel) -> String {
             receipt.settled_amount, receipt.refunded_amount
         ),
         (None, Status::Failed) => {
-            format!("{id} failed: the issuer refused to settle; see `millrace inspect dead`")
+            format!(
+                "{id} failed: the issuer refused to settle; see `millrace inspect dead`, and `millrace dead retry`"
+            )
         }
         (None, _) => format!("{id} will be closed; see `millrace channel show {id}`"),
     }

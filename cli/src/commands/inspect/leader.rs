@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::output::{Printer, fields, or_dash, table};
 
-pub(super) fn entry_id(text: &str) -> Result<EntryId, String> {
+pub(in crate::commands) fn entry_id(text: &str) -> Result<EntryId, String> {
     text.parse().map_err(|_| "expected the id of an entry, such as 1700000000000-0".to_owned())
 }
 

@@ -148,8 +148,9 @@ fn distance(a: Amount, b: Amount) -> u128 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Books, audit};
+    use super::super::audit;
     use super::*;
+    use crate::issuer_client::Books;
     use common::batch::Flaw;
     use common::channel::Terms;
     use common::ids::Signature;
