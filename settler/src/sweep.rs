@@ -1,6 +1,6 @@
-//! Another policy is another time to look at each channel: whenever the policy is not the one by which the times in Redis
-//! were decided, every open channel is decided about anew. Which one that was is kept in Redis, so that neither a restart
-//! nor a leader that died half-way leaves channels behind that go by the old one.
+//! Another policy is another time to look at each channel: with the start of each leadership, and whenever the policy has
+//! changed meanwhile, every open channel is decided about anew. So neither a restart with another policy nor a leader that
+//! died half-way leaves channels behind that go by the old one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,14 +23,12 @@ const PAGE: u32 = 256;
 
 /// Goes over all channels when the policy has changed, until the end of the leadership.
 pub(crate) async fn run(leadership: Arc<Leadership>) {
-    let mut decided_by: Option<String> = None;
+    let mut decided_by: Option<PolicyConfig> = None;
     while !leadership.is_draining() {
         let policy = leadership.app.live.load().policy.clone();
-        // It is made of numbers and texts: JSON has them all.
-        let name = serde_json::to_string(&policy).unwrap_or_default();
-        if decided_by.as_ref() != Some(&name) {
-            match sweep(&leadership, &policy, &name).await {
-                Ok(()) => decided_by = Some(name),
+        if decided_by.as_ref() != Some(&policy) {
+            match sweep(&leadership, &policy).await {
+                Ok(()) => decided_by = Some(policy),
                 Err(error) => leadership.trouble(&error, "deciding about channels anew", 0).await,
             }
         }
@@ -38,11 +36,8 @@ pub(crate) async fn run(leadership: Arc<Leadership>) {
     }
 }
 
-async fn sweep(leadership: &Leadership, policy: &PolicyConfig, name: &str) -> Result<(), StoreError> {
+async fn sweep(leadership: &Leadership, policy: &PolicyConfig) -> Result<(), StoreError> {
     let store = &leadership.app.store;
-    if store.decided_by().await?.as_deref() == Some(name) {
-        return Ok(());
-    }
     let mut channels: usize = 0;
     for partition in 0..store.partitions() {
         let mut cursor = None;
@@ -71,7 +66,6 @@ async fn sweep(leadership: &Leadership, policy: &PolicyConfig, name: &str) -> Re
             }
         }
     }
-    store.note_decided_by(name).await?;
     tracing::info!(channels, "every open channel was decided about anew, by the policy in effect");
     Ok(())
 }

@@ -272,6 +272,8 @@ impl Rig {
         let config = RedisConfig { url: self.redis.url(), ..RedisConfig::default() };
         let store = Store::connect(&config).expect("a private server's URL is valid");
         store.wait_connected(SOON).await.expect("the server is up");
+        // It writes as the relayers do, where one has been there already.
+        let _ = store.look_at_schema().await;
         store
     }
 

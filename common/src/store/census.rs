@@ -1,8 +1,7 @@
-//! All channels that have not ended, a page at a time: whom they pay, and by which policy they were decided about.
+//! All channels that have not ended, a page at a time: and whom they pay.
 
 use std::collections::BTreeMap;
 
-use fred::interfaces::HashesInterface;
 use fred::prelude::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
 
@@ -13,9 +12,6 @@ use crate::ids::{ChannelId, PublicKey};
 
 /// Channels that are asked for at a time.
 const PAGE: u32 = 256;
-
-/// The field of `mr:meta` that names the policy by which due times were decided.
-const DECIDED_BY: &str = "decided_by";
 
 /// Channels that have not ended, by the payee that they pay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,27 +99,5 @@ impl Store {
             }
         }
         Ok(all)
-    }
-
-    /// The policy that [`Store::note_decided_by`] noted last.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub async fn decided_by(&self) -> Result<Option<String>, StoreError> {
-        let meta = self.keys().meta();
-        let found: Vec<Option<String>> =
-            self.client(0)?.hmget(meta, DECIDED_BY).await.map_err(|e| StoreError::of_read(&e))?;
-        Ok(found.into_iter().flatten().next())
-    }
-
-    /// Notes by which policy every channel that has not ended was decided about.
-    ///
-    /// # Errors
-    /// [`StoreError`]; calling it again is safe.
-    pub async fn note_decided_by(&self, policy: &str) -> Result<(), StoreError> {
-        let meta = self.keys().meta();
-        let _: i64 =
-            self.client(0)?.hset(meta, (DECIDED_BY, policy)).await.map_err(|e| StoreError::after_send(&e))?;
-        Ok(())
     }
 }
