@@ -171,13 +171,16 @@ async fn a_settler_without_fence_is_caught() {
     let before = f.redis.dump().await;
     let keys = f.store.keys();
     let id = f.channel.id();
-    let keys = vec![keys.fence(f.partition), keys.state(&id), keys.channel(&id), keys.seq(f.partition)];
+    let (p, fence) = (f.partition, keys.fence(f.partition));
+    let keys = vec![fence, keys.state(&id), keys.channel(&id), keys.seq(p), keys.books(p)];
+    let unfenced =
+        concat!(include_str!("../../common/lua/books.lua"), include_str!("../../common/lua/begin_close.lua"));
     let old_token = format!("{:020}", 1);
     let _: Value = f
         .redis
         .client()
         .await
-        .eval(include_str!("../../common/lua/begin_close.lua"), keys, vec![old_token.as_str(), "1", "idle"])
+        .eval(unfenced, keys, vec![old_token.as_str(), "1", "idle"])
         .await
         .expect("runs");
     assert_ne!(f.redis.dump().await, before, "without the fence the deposed leader stops the channel");

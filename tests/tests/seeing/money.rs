@@ -142,6 +142,7 @@ async fn audit_of_metrics_says_clean_or_what_is_wrong() {
     }
     // Now in a way that adds up: what the channels come to says otherwise.
     rig.redis.command(&["HINCRBY", &books, "accepted", "1"]).await;
+    shown(&rig, "accepted", 58).await;
     let mut violations = Vec::new();
     check(&admin_urls(&rig), &store, &mut violations).await.expect("all answer");
     assert!(violations.iter().any(|violation| violation.kind == Kind::MetricsDiffer), "{violations:?}");
