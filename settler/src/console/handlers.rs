@@ -18,7 +18,7 @@ use service::error::ApiError;
 
 use super::Console;
 use super::actions::{Action, Operator, of_store};
-use super::channels::{self, Filter, LiveCursor};
+use super::channels::{self, Filter, ListError, Listed, LiveCursor};
 use super::error::{refusal, status, wants_page};
 use super::pages::act::back;
 use super::pages::channel::Known;
@@ -85,7 +85,13 @@ pub(super) async fn channels(State(console): Shared, Query(query): Query<Channel
         Filter::Closed => channels::issued(app, true, issued).await,
         Filter::All => channels::issued(app, false, issued).await,
     };
-    page(console.channels(&Heading::Status(filter), &listed))
+    list(&console, &Heading::Status(filter), &listed)
+}
+
+/// A list, or why there is none: that is not to be taken for an empty one, by a program either.
+fn list(console: &Console, heading: &Heading, listed: &Result<Listed, ListError>) -> Response {
+    let status = if listed.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, page(console.channels(heading, listed))).into_response()
 }
 
 async fn find(console: &Console, typed: &str) -> Response {
@@ -93,10 +99,10 @@ async fn find(console: &Console, typed: &str) -> Response {
         Wanted::Id(id) => Redirect::to(&format!("/console/channels/{id}")).into_response(),
         Wanted::Prefix(prefix) => {
             let listed = channels::with_prefix(&console.app, &prefix).await;
-            page(console.channels(&Heading::Prefix(prefix), &listed))
+            list(console, &Heading::Prefix(prefix), &listed)
         }
         Wanted::Nonsense => {
-            page(console.channels(&Heading::Nonsense(typed.to_owned()), &Ok(channels::Listed::default())))
+            page(console.channels(&Heading::Nonsense(typed.to_owned()), &Ok(Listed::default())))
         }
     }
 }

@@ -94,7 +94,8 @@ async fn with_the_issuer_away_what_redis_holds_is_shown_and_the_rest_says_why_no
     let open = paid(&rig, 7).await.id();
     rig.front.always(tests::issuer::Route::Channels, tests::issuer::Step::Status(500));
     assert!(links(&page(&rig, 0, "/channels?status=open").await).contains(&open));
-    let all = page(&rig, 0, "/channels?status=all").await;
-    assert!(all.contains("the issuer is not available"), "{all}");
+    let all = rig.http.get(&super::scene::url(&rig, 0, "/channels?status=all")).await;
+    assert_eq!(all.status, 503);
+    assert!(all.body.contains("the issuer is not available"), "{}", all.body);
     says(&rig, 0, "", "Overview").await;
 }

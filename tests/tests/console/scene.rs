@@ -23,6 +23,9 @@ pub(super) async fn stack(settlers: usize, further: &[(&'static str, &str)]) -> 
     std::fs::write(rig.dir().join(TOKEN_FILE), TOKEN).expect("a new file");
     let mut config = vec![
         ("console.actions_token", format!("file:{}", rig.dir().join(TOKEN_FILE).display())),
+        // A machine that starts browsers is slow at times: a page must not fail for that.
+        ("redis.command_timeout_ms", "2000".to_owned()),
+        ("lease.ttl_ms", "8000".to_owned()),
         ("console.refresh_ms", "200".to_owned()),
         ("console.history_every_ms", "200".to_owned()),
     ];
