@@ -3,6 +3,7 @@
 //! A file need not name every key: what is absent has the default that the files at the project's root document.
 //! `MILLRACE_RELAYER__LIMITS__BATCH_MAX=64` overrides `limits.batch_max` of the relayer.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -69,6 +70,9 @@ pub trait Config: DeserializeOwned + Serialize + Default + JsonSchema {
 
     /// What is logged, and how.
     fn log(&self) -> &LogConfig;
+
+    /// Where the process' admin listener is, which knows how it is.
+    fn admin_listen(&self) -> SocketAddr;
 }
 
 /// Reads a configuration: `path` (or the defaults), then the process environment, then [`Config::validate`].
@@ -363,6 +367,10 @@ mod tests {
 
         fn log(&self) -> &LogConfig {
             &self.log
+        }
+
+        fn admin_listen(&self) -> SocketAddr {
+            SocketAddr::from(([127, 0, 0, 1], 0))
         }
     }
 

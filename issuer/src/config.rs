@@ -114,6 +114,10 @@ impl common::config::Config for Config {
         &self.log
     }
 
+    fn admin_listen(&self) -> SocketAddr {
+        self.admin_listen
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         if self.signing_key.is_none() {
             return Err(ConfigError::invalid(

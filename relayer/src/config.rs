@@ -203,6 +203,10 @@ impl common::config::Config for Config {
         &self.log
     }
 
+    fn admin_listen(&self) -> SocketAddr {
+        self.admin_listen
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         required("payee", "PAYEE", self.payee.as_ref())?;
         required("issuer.public_key", "ISSUER__PUBLIC_KEY", self.issuer.public_key.as_ref())?;

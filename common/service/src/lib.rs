@@ -8,6 +8,7 @@
 //! * [`error`], [`body`]: every error leaves as a problem; every body comes in through one reader.
 //! * [`admin`]: `/livez`, `/readyz`, `/metrics`.
 //! * [`signals`], [`process`]: from the command line to two running listeners and back.
+//! * [`probe`]: a health check that needs nothing beside the program itself.
 //! * [`journal`]: where the journal's segments are kept.
 //! * [`issuer_client`]: how relayer and settler talk to an issuer. [`fitness`]: whether they may use a Redis.
 
@@ -18,6 +19,7 @@ pub mod fitness;
 pub mod http;
 pub mod issuer_client;
 pub mod journal;
+pub mod probe;
 pub mod process;
 pub mod signals;
 pub mod websocket;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
 use crate::http::{HttpConfig, serve};
+use crate::probe::{self, Probe};
 
 /// What every service takes on its command line.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -20,6 +21,10 @@ pub struct Args {
     /// The configuration file; built-in defaults where absent. Environment variables override either.
     #[arg(long, value_name = "PATH")]
     pub config: Option<PathBuf>,
+    /// Do not start: ask the process that runs with this configuration whether it lives, or may have traffic, and exit
+    /// with 0 if it says yes. What a container's health check runs.
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub probe: Option<Probe>,
 }
 
 /// The end of a stand-alone service: its exit code, and why it failed on one line of stderr.
@@ -34,16 +39,19 @@ pub fn exit(service: &str, result: anyhow::Result<()>) -> ExitCode {
 }
 
 /// Runs a service: its configuration from a file, the environment and its defaults, logs as that says, and then what
-/// `start` does with it until SIGTERM or SIGINT.
+/// `start` does with it until SIGTERM or SIGINT. With `--probe`, only asks the one that runs already.
 ///
 /// # Errors
-/// The configuration is refused, or `start` fails.
+/// The configuration is refused, or `start` fails; or the process that was asked says no.
 pub fn run<C, F>(args: &Args, start: impl FnOnce(C, CancellationToken) -> F) -> anyhow::Result<()>
 where
     C: Config,
     F: Future<Output = anyhow::Result<()>>,
 {
     let config: C = common::config::load(args.config.as_deref())?;
+    if let Some(what) = args.probe {
+        return probe::ask(config.admin_listen(), what);
+    }
     common::telemetry::init(config.log()).context("log.filter")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async { start(config, crate::signals::shutdown()).await })
