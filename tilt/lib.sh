@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # What the buttons share: `. "$here/lib.sh"` with $form set to compose or kubernetes.
 
-here=$(cd "$(dirname "$0")" && pwd)
+here=${here-$(cd "$(dirname "$0")" && pwd)}
 namespace=${MILLRACE_NAMESPACE:-millrace}
 
 fail() {
@@ -59,8 +59,8 @@ settlers() {
     case $form in
     compose) printf 'settler-1\nsettler-2\n' ;;
     kubernetes)
-        kubectl --namespace "$namespace" get pods --selector "${MILLRACE_SETTLER_SELECTOR:-app=settler}" \
-            --field-selector status.phase=Running --output 'jsonpath={range .items[*]}{.metadata.name}{"\n"}{end}'
+        kubectl --namespace "$namespace" get pods --field-selector status.phase=Running --output name |
+            sed -n 's|^pod/\(settler-\)|\1|p'
         ;;
     esac
 }
