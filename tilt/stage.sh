@@ -22,7 +22,7 @@ for program in relayer settler issuer millrace; do
     # Not in bin/, where a half-written program could be taken for a whole one.
     strip --strip-all -o "$image/.$program" "$from"
     chmod 755 "$image/.$program"
-    X "$image/.$program"
+    touch --date="@$(($(cksum <"$image/.$program" | cut -d" " -f1) % 1500000000))" "$image/.$program"
     if cmp -s "$image/.$program" "$image/bin/$program"; then
         rm "$image/.$program"
     else
