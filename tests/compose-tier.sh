@@ -72,10 +72,6 @@ paid_beyond() {
     [ "$(acknowledged)" -gt "$1" ]
 }
 
-container() {
-    compose ps --quiet "$1"
-}
-
 # healthy SERVICE…: all of them say so of themselves.
 healthy() {
     for service in "$@"; do
@@ -175,9 +171,8 @@ say "audited; Prometheus sees all five"
 
 compose stop >/dev/null 2>&1
 for service in relayer-1 relayer-2 settler-1 settler-2 issuer; do
-    id=$(docker ps --all --quiet --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME" \
-        --filter "label=com.docker.compose.service=$service")
-    expect "$service, asked to stop, exits with" 0 "$(docker inspect --format '{{.State.ExitCode}}' "$id")"
+    expect "$service, asked to stop, exits with" 0 \
+        "$(docker inspect --format '{{.State.ExitCode}}' "$(container "$service")")"
 done
 say "all drained within their grace and exited with 0"
 

@@ -19,7 +19,7 @@ old=$(leader)
 [ -n "$old" ] || fail "nobody leads: is the stack up?"
 case $form in
 compose)
-    container=$(compose ps --quiet "$old")
+    container=$(container "$old")
     killed_at=$(ms)
     docker kill "$container" >/dev/null
     ;;

@@ -27,6 +27,12 @@ compose() {
     fi
 }
 
+# container SERVICE: its id, running or not.
+container() {
+    docker ps --all --quiet --filter "label=com.docker.compose.project=${COMPOSE_PROJECT_NAME:-millrace}" \
+        --filter "label=com.docker.compose.service=$1" --filter label=com.docker.compose.oneoff=False
+}
+
 # The command line: in the network of the containers, or on this machine through the ports that Tilt forwards.
 millrace() {
     case $form in
