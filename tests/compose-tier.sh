@@ -100,10 +100,10 @@ files() {
 }
 
 for needed in curl strip; do
-    command -v $needed >/dev/null || engine_install "$(if [ $needed = strip ]; then echo binutils; else echo $needed; fi)"
+    command -v $needed >/dev/null || apt_install "$(if [ $needed = strip ]; then echo binutils; else echo $needed; fi)"
 done
 engine_up "$work"
-docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || engine_install docker-compose
+docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || apt_install docker-compose
 
 cargo build --workspace --bins
 tilt/base-image.sh
@@ -167,6 +167,10 @@ targets() {
     curl --silent "http://127.0.0.1:$MILLRACE_PORT_PROMETHEUS/api/v1/query?query=sum(up)" | grep -q '"5"'
 }
 await 20 "Prometheus sees two relayers, two settlers and the issuer" targets
+if [ -f tilt/prometheus/alerts.yaml ]; then
+    curl --silent "http://127.0.0.1:$MILLRACE_PORT_PROMETHEUS/api/v1/rules" | grep -q '"alerting"' ||
+        fail "Prometheus has not taken the alerts"
+fi
 say "audited; Prometheus sees all five"
 
 compose stop >/dev/null 2>&1

@@ -16,15 +16,15 @@ engine_answers() {
 }
 
 # Installs the named packages, as root on a machine with apt.
-engine_install() {
+apt_install() {
     [ "$(id -u)" = 0 ] || engine_fail "missing: $*; only root can install that"
     command -v apt-get >/dev/null || engine_fail "missing: $*; and there is no apt-get to install it with"
     echo "${me:-docker-engine}: installing $*"
     # A package list may be missing or old: fetched only if the first attempt says so.
-    engine_apt "$@" || { apt-get update -qq && engine_apt "$@"; } || engine_fail "apt-get could not install $*"
+    apt_quietly "$@" || { apt-get update -qq && apt_quietly "$@"; } || engine_fail "apt-get could not install $*"
 }
 
-engine_apt() {
+apt_quietly() {
     DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@" \
         >/dev/null 2>&1
 }
@@ -46,10 +46,10 @@ engine_start() {
 # engine_up DIRECTORY-FOR-THE-LOG
 engine_up() {
     engine_log=$1/dockerd.log
-    command -v docker >/dev/null || engine_install docker.io
+    command -v docker >/dev/null || apt_install docker.io
     engine_answers && return 0
     [ "$(id -u)" = 0 ] || engine_fail "no Docker engine answers, and only root can start one"
-    command -v dockerd >/dev/null || engine_install docker.io
+    command -v dockerd >/dev/null || apt_install docker.io
     # A machine without usable iptables or overlay file system, such as a container, needs the later attempts.
     engine_start || engine_start --iptables=false || engine_start --iptables=false --storage-driver=vfs || {
         tail -n 20 "$engine_log" >&2
