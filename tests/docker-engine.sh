@@ -43,6 +43,17 @@ engine_start() {
     echo "${me:-docker-engine}: started dockerd $*"
 }
 
+# Waits for an engine that was told to stop and no longer answers: until it has ended, none can be started, and the
+# attempts with other options would be mistaken for what this machine needs.
+engine_is_gone() {
+    tries=0
+    while [ -s /var/run/docker.pid ] && kill -0 "$(cat /var/run/docker.pid)" 2>/dev/null; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 150 ] || engine_fail "a dockerd runs and does not answer"
+        sleep 0.2
+    done
+}
+
 # engine_up DIRECTORY-FOR-THE-LOG
 engine_up() {
     engine_log=$1/dockerd.log
@@ -50,6 +61,7 @@ engine_up() {
     engine_answers && return 0
     [ "$(id -u)" = 0 ] || engine_fail "no Docker engine answers, and only root can start one"
     command -v dockerd >/dev/null || apt_install docker.io
+    engine_is_gone
     # A machine without usable iptables or overlay file system, such as a container, needs the later attempts.
     engine_start || engine_start --iptables=false || engine_start --iptables=false --storage-driver=vfs || {
         tail -n 20 "$engine_log" >&2
