@@ -10,6 +10,8 @@
 # a Docker engine that answers. tilt/no-registry.env has everything use these images.
 set -eu
 
+me=base-image
+. "$(dirname "$0")/../tests/docker-engine.sh"
 base=millrace-base:local
 parts=millrace-parts:local
 force=no
@@ -77,11 +79,7 @@ if [ "$force" = no ] && docker image inspect "$base" "$parts" >/dev/null 2>&1; t
 fi
 
 [ "$(id -u)" = 0 ] || fail "making the images needs root, for debootstrap"
-if ! command -v debootstrap >/dev/null; then
-    command -v apt-get >/dev/null || fail "debootstrap is missing, and so is apt-get to install it with"
-    apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends debootstrap >/dev/null ||
-        fail "apt-get could not install debootstrap"
-fi
+command -v debootstrap >/dev/null || apt_install debootstrap
 
 source=$(apt_source)
 [ -n "$source" ] || fail "no package source with a component 'main' under /etc/apt"
