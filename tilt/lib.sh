@@ -54,7 +54,7 @@ payee() {
         if [ -n "${MILLRACE_PAYEE-}" ]; then
             echo "$MILLRACE_PAYEE"
         else
-            kubectl --namespace "$namespace" get configmap millrace --output 'jsonpath={.data.payee}'
+            kubectl --namespace "$namespace" get configmap millrace-identity --output 'jsonpath={.data.payee}'
         fi
         ;;
     esac

@@ -74,7 +74,7 @@ class Evaluation:
         module.add_callable("_record", lambda name, call: self.calls.append((name, call)))
         module.add_callable("_read_file", lambda name: exists(name, self.file).read_text())
         module.add_callable("_listdir", lambda name: [str(p) for p in sorted(exists(name, self.file).iterdir())])
-        module.add_callable("_kustomize", self.kustomize)
+        module.add_callable("_local", self.local)
         module.add_callable("_k8s_context", lambda: self.context)
         module.add_callable("_getenv", lambda name, default: self.environment.get(name, default))
         module.add_callable("_putenv", self.environment.__setitem__)
@@ -88,10 +88,11 @@ class Evaluation:
             return self.run(Path(os.devnull)).freeze()
         return self.run(exists(name, self.file)).freeze()
 
-    def kustomize(self, path):
-        check(path == "../k8s/overlays/dev", f"{self.file}: kustomizes {path}")
+    def local(self, command):
+        check(command == ["../k8s/render.sh", "dev"], f"{self.file}: runs {command}")
         if (ROOT / "k8s").exists():
-            exists(path + "/kustomization.yaml", self.file)
+            exists(command[0], self.file)
+            exists("../k8s/overlays/dev/kustomization.yaml", self.file)
         return overlay()
 
     def of(self, name):
@@ -154,7 +155,11 @@ def check_buttons(run, form):
 
 
 def check_programs(run):
-    (programs,) = run.of("local_resource")
+    resources = {resource["name"]: resource for resource in run.of("local_resource")}
+    programs = resources["programs"]
+    if "keys" in resources and (ROOT / "k8s").exists():
+        script = resources["keys"]["cmd"].split()[1]
+        exists(os.path.join(resources["keys"]["dir"], script), "keys")
     for path in programs["deps"]:
         exists(path, "programs")
     script = programs["cmd"].split("&& ")[1].split()[0]
