@@ -5,6 +5,7 @@
 
 mod changes;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -80,6 +81,8 @@ pub trait Config: DeserializeOwned + Serialize + Default + JsonSchema {
 
     /// When the configuration is read again.
     fn reload(&self) -> &ReloadConfig;
+    /// Where the process' admin listener is, which knows how it is.
+    fn admin_listen(&self) -> SocketAddr;
 }
 
 /// Reads a configuration: `path` (or the defaults), then the process environment, then [`Config::validate`].
@@ -393,6 +396,10 @@ mod tests {
 
         fn reload(&self) -> &ReloadConfig {
             &self.reload
+        }
+
+        fn admin_listen(&self) -> SocketAddr {
+            SocketAddr::from(([127, 0, 0, 1], 0))
         }
     }
 

@@ -133,6 +133,10 @@ impl common::config::Config for Config {
         &self.reload
     }
 
+    fn admin_listen(&self) -> SocketAddr {
+        self.admin_listen
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         if self.signing_key.is_none() {
             return Err(ConfigError::invalid(

@@ -239,6 +239,10 @@ impl common::config::Config for Config {
         &self.reload
     }
 
+    fn admin_listen(&self) -> SocketAddr {
+        self.admin_listen
+    }
+
     fn validate(&self) -> Result<(), ConfigError> {
         required("payee", "PAYEE", self.payee.as_ref())?;
         if self.further_payees.iter().any(|payee| usable_key(payee).is_none()) {

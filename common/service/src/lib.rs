@@ -9,6 +9,7 @@
 //! * [`admin`]: `/livez`, `/readyz`, `/metrics`. [`metrics`]: figures that one scrape must show together.
 //! * [`signals`], [`process`]: from the command line to two running listeners and back. [`reload`]: another configuration
 //!   meanwhile.
+//! * [`probe`]: a health check that needs nothing beside the program itself.
 //! * [`journal`]: where the journal's segments are kept.
 //! * [`audit`]: what acknowledged, recorded and paid have to do with one another.
 //! * [`issuer_client`]: how relayer and settler talk to an issuer. [`fitness`]: whether they may use a Redis.
@@ -26,6 +27,7 @@ pub mod http;
 pub mod issuer_client;
 pub mod journal;
 pub mod metrics;
+pub mod probe;
 pub mod process;
 pub mod reload;
 pub mod signals;

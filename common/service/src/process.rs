@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Readiness;
 use crate::http::{Front, HttpConfig, serve};
+use crate::probe::{self, Probe};
 use crate::reload::Origin;
 
 /// What every service takes on its command line.
@@ -21,6 +22,10 @@ pub struct Args {
     /// The configuration file; built-in defaults where absent. Environment variables override either.
     #[arg(long, value_name = "PATH")]
     pub config: Option<PathBuf>,
+    /// Do not start: ask the process that runs with this configuration whether it lives, or may have traffic, and exit
+    /// with 0 if it says yes. What a container's health check runs.
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub probe: Option<Probe>,
 }
 
 /// The end of a stand-alone service: its exit code, and why it failed on one line of stderr.
@@ -47,16 +52,20 @@ pub fn args(command: clap::Command) -> Args {
 }
 
 /// Runs a service: its configuration from a file, the environment and its defaults, logs as that says, and then what
-/// `start` does with it until SIGTERM or SIGINT. Where the configuration came from is for [`crate::reload`].
+/// `start` does with it until SIGTERM or SIGINT. Where the configuration came from is for [`crate::reload`]. With `--probe`,
+/// only asks the one that runs already.
 ///
 /// # Errors
-/// The configuration is refused, or `start` fails.
+/// The configuration is refused, or `start` fails; or the process that was asked says no.
 pub fn run<C, F>(args: &Args, start: impl FnOnce(C, Origin, CancellationToken) -> F) -> anyhow::Result<()>
 where
     C: Config,
     F: Future<Output = anyhow::Result<()>>,
 {
     let (config, origin) = Origin::read::<C>(args.config.clone())?;
+    if let Some(what) = args.probe {
+        return probe::ask(config.admin_listen(), what);
+    }
     common::telemetry::init(config.log()).context("log.filter")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async { start(config, origin, crate::signals::shutdown()).await })
