@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::amount::Amount;
 use common::channel::Status;
 use common::store::StoreError;
 use common::store::read::StoredChannel;
@@ -52,6 +53,7 @@ async fn sweep(leadership: &Leadership, policy: &PolicyConfig) -> Result<(), Sto
                     channel_id: *id,
                     paid_at_ms: None,
                     due_at_ms: due_at_ms(policy, &channel, now_ms),
+                    amount: Amount::ZERO,
                 })
             });
             let updates: Vec<ChannelUpdate> = open.collect();

@@ -108,7 +108,7 @@ impl Scene {
     /// for the one payment more that was under way.
     async fn close_all(&self, paid: &[Paid]) -> u64 {
         let mut sum = 0;
-        for Paid { channel, acknowledged, presented } in paid {
+        for Paid { channel, acknowledged, presented, .. } in paid {
             channel.close(self.rig.relayer(0)).await.expect("an answer").body.expect("noted");
             let settled = self.rig.settled(channel).await.settled_amount.units();
             assert!(

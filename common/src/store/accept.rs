@@ -134,8 +134,8 @@ impl Store {
             places.push(place);
             share.push(voucher);
         }
-        let call = |(partition, (_, share)): (&u16, &(_, Vec<_>))| self.call(*partition, *partition, share);
-        let calls = join_all(shares.iter().map(call)).await;
+        let calls = shares.iter().map(|(partition, (_, share))| self.call(*partition, *partition, share));
+        let calls = join_all(calls).await;
         let mut verdicts = vec![Verdict::Unreadable; vouchers.len()];
         let (mut failed, mut recorded) = (None, false);
         for ((places, _), call) in shares.values().zip(calls) {

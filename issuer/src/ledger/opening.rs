@@ -70,7 +70,8 @@ pub(super) struct Workers {
 
 /// Opens whichever database the configuration names.
 pub(super) fn open(config: &DatabaseConfig, rules: &Rules) -> Result<Workers, OpenError> {
-    let (write_max, read_max) = (rules.limits.write_queue_max, rules.limits.read_queue_max);
+    let limits = rules.limits.load();
+    let (write_max, read_max) = (limits.write_queue_max, limits.read_queue_max);
     match config.place()? {
         Place::File(path) => {
             let writer = sqlite::open_for_writing(&path, &rules.public_key)?;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::duplicate_mod, reason = "the suite runs on both databases")]
 
+use std::sync::Arc;
+
 use crate::harness::Backend;
 
 /// What every test here runs on.
@@ -48,7 +50,7 @@ fn rules() -> Rules {
         signing_key: SigningKey::from_bytes(&[200; 32]),
         public_key: issuer_key(),
         development: Development::default(),
-        limits: Limits::default(),
+        limits: Arc::new(Limits::default()).into(),
         clock: Clock::system(),
     }
 }

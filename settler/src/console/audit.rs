@@ -170,7 +170,7 @@ impl Walk {
         let app = self.app.clone();
         let mut after = None;
         loop {
-            let page = app.issuer.channels(&channels::query(&app, after, CHANNELS_PER_STEP)).await?;
+            let page = channels::page(&app, after, CHANNELS_PER_STEP).await?;
             if !self.issued(page.channels).await? {
                 return Ok(false);
             }

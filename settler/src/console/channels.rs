@@ -10,7 +10,7 @@ use common::store::listing::Letter;
 use common::store::read::StoredChannel;
 use common::store::stream::EntryId;
 use common::store::{Store, StoreError};
-use common::wire::{IssuerChannel, IssuerStatus};
+use common::wire::{IssuerChannel, IssuerChannelPage, IssuerStatus};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use service::issuer_client::{ChannelQuery, IssuerError};
 
@@ -163,7 +163,7 @@ pub(crate) async fn issued(
     let mut listed = Listed::default();
     let mut chosen = Vec::new();
     'pages: while listed.read < u64::from(config.channels_read_per_page) {
-        let page = app.issuer.channels(&query(app, after, CHANNELS_PER_READ)).await?;
+        let page = page(app, after, CHANNELS_PER_READ).await?;
         for channel in page.channels {
             if chosen.len() == rows_max {
                 listed.next = after.map(|after| after.to_string());
@@ -195,7 +195,7 @@ pub(crate) async fn with_prefix(app: &App, prefix: &str) -> Result<Listed, ListE
         if chosen.len() > rows_max || listed.read >= u64::from(config.channels_read_per_page) {
             break;
         }
-        let page = app.issuer.channels(&query(app, search::before(&first), CHANNELS_PER_READ)).await?;
+        let page = page(app, search::before(&first), CHANNELS_PER_READ).await?;
         let begin_so = page.channels.into_iter().filter(|channel| {
             channel.channel_id <= last && channel.channel_id.to_string().starts_with(prefix)
         });
@@ -209,8 +209,26 @@ pub(crate) async fn with_prefix(app: &App, prefix: &str) -> Result<Listed, ListE
     Ok(listed)
 }
 
-pub(super) fn query(app: &App, after: Option<ChannelId>, limit: u32) -> ChannelQuery {
-    ChannelQuery { payer: None, payee: Some(*app.payee.public()), after, limit: Some(limit) }
+/// Up to `limit` channels that the issuer has for any of the payee's keys, in the order of their ids, after `after`.
+pub(super) async fn page(
+    app: &App,
+    after: Option<ChannelId>,
+    limit: u32,
+) -> Result<IssuerChannelPage, IssuerError> {
+    let (mut channels, mut more) = (Vec::new(), false);
+    for payee in app.payees.public() {
+        let query = ChannelQuery { payer: None, payee: Some(payee), after, limit: Some(limit) };
+        let page = app.issuer.channels(&query).await?;
+        channels.extend(page.channels);
+        more |= page.next.is_some();
+    }
+    channels.sort_by_key(|channel| channel.channel_id);
+    // None of a key's channels is left out below these: a page that ends early is full of lower ones.
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
+    more |= channels.len() > most;
+    channels.truncate(most);
+    let next = channels.last().filter(|_| more).map(|last| last.channel_id);
+    Ok(IssuerChannelPage { channels, next })
 }
 
 async fn rows(app: &App, channels: Vec<IssuerChannel>) -> Result<Vec<Row>, ListError> {
