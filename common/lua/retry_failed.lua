@@ -22,7 +22,7 @@ end
 redis.call('SET', KEYS[1], 'C' .. string.sub(state, 2))
 take_up(KEYS[6], KEYS[2], string.sub(state, 2, 21))
 -- A dead letter of a build that did not write its id down stays in the list; it says nothing wrong of what was.
-local letter = redis.call('HGET', KEYS[2], 'dead_letter')
+local letter = redis.call('HMGET', KEYS[2], 'dead_letter')[1]
 if letter then
   redis.call('XDEL', KEYS[4], letter)
 end
