@@ -33,8 +33,7 @@ pub(super) async fn partitions(store: &Store, printer: &Printer) -> anyhow::Resu
     }
     let now_ms = Clock::system().now_ms();
     printer.data(&infos, |infos: &Vec<PartitionInfo>| {
-        let header =
-            ["partition", "accept calls", "entries", "unacknowledged", "oldest", "due", "fence", "dead"];
+        let header = ["partition", "seq", "entries", "unacknowledged", "oldest", "due", "fence", "dead"];
         table(
             header,
             infos.iter().map(|info| {

@@ -145,7 +145,7 @@ impl Console {
             div.scroll { table.dense {
                 thead { tr {
                     th { "Partition" } th.number { "Waiting" } th.number.wide { "Unacknowledged" } th.number { "Oldest" }
-                    th.number { "Not ended" } th.number.wide { "Accept calls" } th.number.wide { "Fence" } th.number { "Given up" }
+                    th.number { "Not ended" } th.number.wide { "Fence" } th.number { "Given up" }
                 } }
                 tbody {
                     @for partition in &snapshot.partitions {
@@ -159,7 +159,6 @@ impl Console {
                                 None => (dash()),
                             } }
                             td.number { (grouped(partition.due.into())) }
-                            td.number.wide { (grouped(partition.seq.into())) }
                             td.number.wide { (partition.fence) }
                             td.number { @if partition.dead > 0 { b.alarm { (grouped(partition.dead.into())) } } @else { "0" } }
                         }
