@@ -203,7 +203,7 @@ pub enum Party {
 pub struct CloseRequest {
     /// Who signed.
     pub requested_by: Party,
-    /// That party's signature of [`message::close_request`].
+    /// That party's signature of [`crate::message::close_request`].
     pub signature: Signature,
 }
 
@@ -261,7 +261,7 @@ pub struct Balance {
 pub struct OpenRequest {
     /// What is agreed on.
     pub terms: Terms,
-    /// The payer's signature of [`message::open`].
+    /// The payer's signature of [`crate::message::open`].
     pub signature: Signature,
 }
 
@@ -311,7 +311,7 @@ pub struct IssuerChannelPage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefundRequest {
-    /// The payer's signature of [`message::refund`].
+    /// The payer's signature of [`crate::message::refund`].
     pub signature: Signature,
 }
 
