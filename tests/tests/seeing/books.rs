@@ -9,6 +9,7 @@ use common::config::RedisConfig;
 use common::store::Store;
 use common::store::books::{Booked, Books};
 use common::store::lease::{Acquired, Lease};
+use common::store::operate::Retried;
 use common::store::settle::{ChannelUpdate, Ended};
 use tests::channel::TestChannel;
 use tests::redis::Redis;
@@ -111,6 +112,31 @@ async fn every_unit_is_somewhere_once() {
     let expected = |status| Ok(Some(Booked { status, units: 7 }));
     let found = (booked(&one).await, booked(&two).await, booked(&three).await);
     assert_eq!(found, (expected(Status::Open), expected(Status::Closed), expected(Status::Failed)));
+}
+
+#[tokio::test]
+async fn what_a_person_has_tried_again_is_unsettled_and_then_settled() {
+    let f = Fixture::new().await;
+    let (channel, old) = (f.channel(u64::MAX).await, f.channel(100).await);
+    let (amount, retry) =
+        (u64::MAX - 7, async |channel: &TestChannel| f.store.retry_failed(&channel.id(), 7).await);
+    f.pay(&channel, amount).await;
+    f.begin(&channel).await;
+    f.fail(&channel).await;
+    assert_eq!(f.books().await, books(amount.into(), 0, amount.into()));
+    assert_eq!(retry(&channel).await, Ok(Retried::Closing));
+    assert_eq!(retry(&channel).await, Ok(Retried::NotFailed(Status::Closing)));
+    assert_eq!(f.books().await, books(amount.into(), 0, 0));
+    assert_eq!(f.finish(&channel, amount).await, Ended::Now);
+    assert_eq!(f.books().await, books(amount.into(), amount.into(), 0));
+    // Given up on by a build without books.
+    f.pay(&old, 9).await;
+    f.begin(&old).await;
+    f.fail(&old).await;
+    f.redis.command(&["HDEL", &f.store.keys().channel(&old.id()), "booked"]).await;
+    f.redis.command(&["DEL", &f.store.keys().books(PARTITION)]).await;
+    assert_eq!(retry(&old).await, Ok(Retried::Closing));
+    assert_eq!(f.books().await, books(9, 0, 0));
 }
 
 #[tokio::test]
