@@ -1,12 +1,12 @@
 -- Records vouchers, each only if it is above the latest amount of an open channel. They may be of several partitions
 -- where one server has them all; in a cluster a call is for one. What is recorded goes into one entry of one stream, as
--- it is the number of commands and not their size that a call costs: where one server has all streams, an entry may
--- stand in any of them, whichever partitions it names channels of.
+-- it is the number of commands and not their size that a call costs: the entry stands in the stream of one of the call's
+-- partitions, and may name channels of the others.
 --
 -- KEYS[1]        seq that counts the server's calls that recorded something: where one server has all partitions that of
 --                the first, else that of the call's own. Never goes back unless Redis lost data
 -- KEYS[2…m+1]    state of each voucher's channel
--- KEYS[m+2]      accepted of some partition: the stream that takes the entry
+-- KEYS[m+2]      accepted of one of the partitions: the stream that takes the entry
 --
 -- ARGV[1]        what stands before the channel's id in the name of its state
 -- ARGV[2]        the highest seq that the caller has seen

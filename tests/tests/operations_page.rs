@@ -34,7 +34,12 @@ fn may_fail_a_close(code: Code) -> bool {
         // Of the route, or of the moment: see issuer_client.rs. The token is lifted: see closer.rs.
         Code::NotFound | Code::MethodNotAllowed | Code::RateLimited | Code::StaleFencingToken
     );
-    code == Code::Internal || ((400..500).contains(&code.status()) && !tried_again)
+    let of_the_console = matches!(
+        code,
+        Code::ActionsDisabled | Code::WrongToken | Code::UnknownEntry | Code::ChannelNotFailed
+    );
+    let of_an_issuer = (400..500).contains(&code.status()) && !of_the_console;
+    code == Code::Internal || (of_an_issuer && !tried_again)
 }
 
 #[test]

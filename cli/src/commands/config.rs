@@ -209,6 +209,7 @@ mod tests {
         let candidates = [
             json!(null),
             json!(true),
+            json!(false),
             json!(7),
             json!("7"),
             json!("json"),

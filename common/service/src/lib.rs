@@ -16,7 +16,7 @@
 
 /// The allocator of every Millrace binary: a server makes and drops small things by the million, and of these it makes
 /// less work than the system's.
-pub use tikv_jemallocator::Jemalloc as Allocator;
+pub use mimalloc::MiMalloc as Allocator;
 
 pub mod admin;
 pub mod audit;

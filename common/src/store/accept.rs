@@ -60,14 +60,20 @@ pub struct LatestStored {
 /// less of a channel again the more of its payments stand together.
 const CALLS_PER_TURN: u64 = 128;
 
-/// Whose stream takes a call's entry, where one server has them all: each gets as many as the others over time.
+/// Which of a call's partitions has the entry in its stream: each gets as many as the others over time.
 #[derive(Debug, Default)]
 pub(super) struct Turns(AtomicU64);
 
 impl Turns {
-    fn next(&self, partitions: u16) -> u16 {
+    /// The partition whose turn it is; where the call has none of it, the next one after it that it has.
+    fn next(&self, of_call: impl Iterator<Item = u16>, partitions: u16) -> u16 {
         let turn = self.0.fetch_add(1, Ordering::Relaxed).wrapping_div(CALLS_PER_TURN);
-        u16::try_from(turn.checked_rem(partitions.into()).unwrap_or(0)).unwrap_or(0)
+        let first = u16::try_from(turn.checked_rem(partitions.into()).unwrap_or(0)).unwrap_or(0);
+        let wait = |partition: &u16| match partition.checked_sub(first) {
+            Some(wait) => wait,
+            None => partition.wrapping_add(partitions).wrapping_sub(first),
+        };
+        of_call.min_by_key(wait).unwrap_or(first)
     }
 }
 
@@ -121,7 +127,8 @@ impl Store {
             return self.accept_apart(vouchers).await;
         }
         let partition = self.partition_of(first.channel_id());
-        let taking = if self.inner.is_cluster { partition } else { self.inner.turns.next(self.partitions()) };
+        let of_call = vouchers.iter().map(|voucher| self.partition_of(voucher.channel_id()));
+        let taking = self.inner.turns.next(of_call, self.partitions());
         self.call(partition, taking, &Vec::from_iter(vouchers)).await
     }
 
@@ -328,10 +335,20 @@ mod tests {
         const PARTITIONS: u16 = 16;
         let (turns, mut calls) = (Turns::default(), [0u64; 16]);
         for call in 0..2 * CALLS_PER_TURN * u64::from(PARTITIONS) {
-            let next = turns.next(PARTITIONS);
+            let next = turns.next(0..PARTITIONS, PARTITIONS);
             assert_eq!(u64::from(next), call / CALLS_PER_TURN % 16, "some of one after the other");
             calls[usize::from(next)] += 1;
         }
         assert_eq!(calls, [2 * CALLS_PER_TURN; 16]);
+    }
+
+    #[test]
+    fn a_call_without_the_partition_whose_turn_it_is_takes_the_next_it_has() {
+        let turns = Turns(AtomicU64::new(5 * CALLS_PER_TURN));
+        let next = |of_call: &[u16]| turns.next(of_call.iter().copied(), 16);
+        assert_eq!(next(&[2, 5, 9]), 5);
+        assert_eq!(next(&[15, 2, 9]), 9);
+        assert_eq!(next(&[2, 3, 4]), 2);
+        assert_eq!(next(&[3]), 3, "its own");
     }
 }

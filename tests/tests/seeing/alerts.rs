@@ -101,11 +101,18 @@ fn every_alert_has_its_severity_and_its_page_in_the_runbook() {
         }
     }
     // Links within the page lead somewhere.
-    let anchors: Vec<String> = headings.iter().map(|heading| heading.to_lowercase()).collect();
+    let headings = page.lines().filter_map(|line| line.strip_prefix('#'));
+    let anchors: Vec<String> = headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect();
     for link in section.split("](#").skip(1) {
         let anchor = link.split(')').next().expect("closed");
         assert!(anchors.iter().any(|heading| heading == anchor), "no heading #{anchor}");
     }
+}
+
+/// What a link to a heading is called: its words in small letters, with hyphens between them.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-'));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub(super) fn dashboard() -> Dashboard {
             issuer_as_settlers_see_it(),
             the_reference_issuer(),
             journal_s_store(),
+            configuration(),
         ],
     }
 }
@@ -119,6 +120,51 @@ fn the_reference_issuer() -> Row {
         graph("Operations", "Per second, by outcome: ok, or the code of the error.", &[("sum by (operation, outcome) (rate(millrace_issuer_operations_total[$__rate_interval])) > 0", "{{operation}}: {{outcome}}")]).in_unit("reqps").width(12),
         graph("Time of an operation, p99", "From request to answer.", &[("histogram_quantile(0.99, sum by (le, operation) (rate(millrace_issuer_operation_seconds_bucket[$__rate_interval])))", "{{operation}}")]).in_unit("s").width(12),
     ] }
+}
+
+fn configuration() -> Row {
+    Row {
+        title: "Configuration",
+        panels: vec![
+            graph(
+                "Configurations in effect",
+                "How many different ones processes of a service run with: more than one while a change is rolled out.",
+                &[
+                    (r#"count(count_values("hash", millrace_relayer_config_hash))"#, "relayers"),
+                    (r#"count(count_values("hash", millrace_settler_config_hash))"#, "settlers"),
+                    (r#"count(count_values("hash", millrace_issuer_config_hash))"#, "issuers"),
+                ],
+            ),
+            graph(
+                "In effect for",
+                "Since a process was started, or last took up a change.",
+                &[
+                    ("time() - min(millrace_relayer_config_since_seconds)", "relayers"),
+                    ("time() - min(millrace_settler_config_since_seconds)", "settlers"),
+                    ("time() - min(millrace_issuer_config_since_seconds)", "issuers"),
+                ],
+            )
+            .in_unit("s"),
+            graph(
+                "Reloads",
+                "In five minutes, by outcome: refused takes a restart.",
+                &[
+                    (
+                        "sum by (outcome) (increase(millrace_relayer_config_reloads_total[5m]))",
+                        "relayers: {{outcome}}",
+                    ),
+                    (
+                        "sum by (outcome) (increase(millrace_settler_config_reloads_total[5m]))",
+                        "settlers: {{outcome}}",
+                    ),
+                    (
+                        "sum by (outcome) (increase(millrace_issuer_config_reloads_total[5m]))",
+                        "issuers: {{outcome}}",
+                    ),
+                ],
+            ),
+        ],
+    }
 }
 
 fn journal_s_store() -> Row {
