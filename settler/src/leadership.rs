@@ -25,7 +25,7 @@ use crate::journal::Journal;
 use crate::metrics::gauge_value;
 use crate::policy::closes_at_ms;
 
-/// Partitions that are taken, or whose pages are held in memory, at once.
+/// Partitions that are asked at once.
 const PARTITIONS_AT_ONCE: usize = 16;
 
 /// Pages in memory at once: each may hold 2,048 payments, and Redis answers no quicker for more.
