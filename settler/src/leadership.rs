@@ -28,9 +28,6 @@ use crate::policy::closes_at_ms;
 /// Partitions that are asked at once.
 const PARTITIONS_AT_ONCE: usize = 16;
 
-/// Pages in memory at once: each may hold 2,048 payments, and Redis answers no quicker for more.
-const PAGES_AT_ONCE: usize = 4;
-
 /// How long to leave a partition alone after Redis failed on it.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -146,7 +143,7 @@ impl Leadership {
             journal,
             close_slots: Arc::new(Semaphore::new(closes)),
             settlements: Arc::new(settlements),
-            page_slots: Semaphore::new(PAGES_AT_ONCE),
+            page_slots: Semaphore::new(PARTITIONS_AT_ONCE),
             raising: tokio::sync::Mutex::new(()),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
