@@ -42,7 +42,7 @@ async fn lost_replies_are_asked_for_again(kind: Kind) {
 }
 
 /// What three full batches come to, one after the other, where one of three relayers breaks off whatever it is sent.
-async fn batches_beside_one_that_breaks_off(kind: Kind, config: &str) -> Vec<u16> {
+async fn batches_beside_one_that_breaks_off(kind: Kind, config: &str) -> Vec<Option<u16>> {
     let rig = rig().await;
     let proxy = FaultProxy::start(address(rig.relayer(0)), Protocol::Bytes).await;
     proxy.cut();
@@ -50,15 +50,18 @@ async fn batches_beside_one_that_breaks_off(kind: Kind, config: &str) -> Vec<u16
     upstreams[0].0 = proxy.address().to_string();
     let balancer = Balancer::start_with(kind, config, &upstreams).await;
     let channel = rig.channel(1_000).await;
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let mut statuses = Vec::new();
     for first in [1, 1 + BATCH, 1 + 2 * BATCH] {
         let vouchers: Vec<_> = (first..first + BATCH).map(|amount| channel.voucher(amount)).collect();
         let body = serde_json::to_vec(&vouchers).expect("vouchers are JSON");
-        let reply = rig.http.post(&format!("{}/v1/payments/batch", balancer.url()), body).await;
-        statuses.push(reply.status);
-        if reply.status == 200 {
-            let taken = reply.body.matches("\"outcome\":\"accepted\"").count() as u64;
-            assert_eq!(taken, BATCH, "{}", reply.body);
+        let request = client.post(format!("{}/v1/payments/batch", balancer.url())).body(body);
+        let reply = request.send().await.ok();
+        statuses.push(reply.as_ref().map(|reply| reply.status().as_u16()));
+        if let Some(reply) = reply.filter(|reply| reply.status() == 200) {
+            let text = reply.text().await.expect("a whole answer");
+            let taken = text.matches("\"outcome\":\"accepted\"").count() as u64;
+            assert_eq!(taken, BATCH, "{text}");
         }
     }
     assert!(proxy.counts().connections > 0, "it was asked too");
@@ -173,7 +176,7 @@ async fn stack_haproxy_asks_another_relayer_where_a_reply_is_lost() {
 async fn stack_a_full_batch_is_sent_to_another_relayer_too() {
     for kind in [Kind::Nginx, Kind::Haproxy] {
         let statuses = batches_beside_one_that_breaks_off(kind, &shipped(kind)).await;
-        assert_eq!(statuses, [200; 3], "{kind:?}");
+        assert_eq!(statuses, [Some(200); 3], "{kind:?}");
     }
 }
 
@@ -181,7 +184,8 @@ async fn stack_a_full_batch_is_sent_to_another_relayer_too() {
 async fn stack_haproxy_with_its_usual_buffers_fails_a_batch() {
     let broken = replaced(&shipped(Kind::Haproxy), "    tune.bufsize 131072\n", "");
     let statuses = batches_beside_one_that_breaks_off(Kind::Haproxy, &broken).await;
-    assert!(statuses.contains(&504), "{statuses:?}");
+    // Where it has not answered yet, it breaks off.
+    assert!(statuses.iter().any(|status| matches!(status, None | Some(504))), "{statuses:?}");
 }
 
 #[tokio::test]
