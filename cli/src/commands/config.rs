@@ -149,6 +149,13 @@ mod tests {
     use super::*;
     use common::config::{changes, needs_restart};
 
+    /// The files that a newcomer starts from.
+    const SHIPPED: [(Service, &str); 3] = [
+        (Service::Relayer, "config.relayer.yaml"),
+        (Service::Settler, "config.settler.yaml"),
+        (Service::Issuer, "issuer/config.issuer.yaml"),
+    ];
+
     const SERVICES: [Service; 3] = [Service::Relayer, Service::Settler, Service::Issuer];
 
     fn schema_file(service: Service) -> PathBuf {
@@ -179,11 +186,7 @@ mod tests {
     #[test]
     fn shipped_files_fit_their_schemas() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        for (service, file) in [
-            (Service::Relayer, "config.relayer.yaml"),
-            (Service::Settler, "config.settler.yaml"),
-            (Service::Issuer, "issuer/config.issuer.yaml"),
-        ] {
+        for (service, file) in SHIPPED {
             let text = std::fs::read_to_string(root.join(file)).expect(file);
             let tree: Value = serde_saphyr::from_str(&text).expect(file);
             let validator = jsonschema::validator_for(&service.schema()).expect("a schema");
@@ -258,11 +261,7 @@ mod tests {
     #[test]
     fn shipped_files_and_schemas_mark_what_is_reloadable_and_nothing_else() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        for (service, file) in [
-            (Service::Relayer, "config.relayer.yaml"),
-            (Service::Settler, "config.settler.yaml"),
-            (Service::Issuer, "issuer/config.issuer.yaml"),
-        ] {
+        for (service, file) in SHIPPED {
             let text = std::fs::read_to_string(root.join(file)).expect(file);
             let mut path: Vec<&str> = Vec::new();
             for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
