@@ -14,9 +14,9 @@
 //! * [`audit`]: what acknowledged, recorded and paid have to do with one another.
 //! * [`issuer_client`]: how relayer and settler talk to an issuer. [`fitness`]: whether they may use a Redis.
 
-/// The allocator of every Millrace binary: a server makes and drops small things by the million, and of these it makes
-/// less work than the system's.
-pub use mimalloc::MiMalloc as Allocator;
+/// The allocator of every Millrace binary: a server makes and drops small things by the million. Of these it makes less
+/// work than the system's, gives back what is no longer needed, and can say who holds what.
+pub use tikv_jemallocator::Jemalloc as Allocator;
 
 pub mod admin;
 pub mod audit;
