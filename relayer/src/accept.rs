@@ -89,7 +89,8 @@ impl Acceptor {
         received.map_err(|tickets| refuse(tickets, TOO_MANY_IN_FLIGHT))
     }
 
-    /// Takes one payment.
+    /// Takes one payment. hyper moves what is done for a request once or twice, all the room that it may ever need
+    /// included: what is seldom needed is boxed, here and below.
     ///
     /// # Errors
     /// Why it was not taken.
@@ -101,14 +102,17 @@ impl Acceptor {
         let named = Named::of(&voucher, &channel);
         let outcome = match self.record(Job { voucher, channel, ticket }).await? {
             Answer::Final(result) => result?,
-            Answer::Unregistered(job) => {
-                if let Err(refusal) = self.register(&job.channel).await {
-                    return Err(refuse([job.ticket], refusal));
-                }
-                after_registration(self.record(*job).await?)?
-            }
+            Answer::Unregistered(job) => Box::pin(self.register_and_record(*job)).await?,
         };
         Ok(self.answer(named, outcome))
+    }
+
+    /// Records a payment on a channel that Redis does not know yet.
+    async fn register_and_record(&self, job: Job) -> Result<Outcome, Refusal> {
+        if let Err(refusal) = self.register(&job.channel).await {
+            return Err(refuse([job.ticket], refusal));
+        }
+        after_registration(self.record(job).await?)
     }
 
     /// What a payer is told of a payment that was taken.

@@ -203,6 +203,11 @@ impl<O: Origin> Channels<O> {
             return Ok(channel);
         }
         self.metrics.cache_missed();
+        Box::pin(self.find(id)).await
+    }
+
+    /// What memory does not hold.
+    async fn find(&self, id: &ChannelId) -> Result<Arc<Channel>, LookupError> {
         if let Some(reason) = self.not_payable.get(id).await {
             return Err(reason.into());
         }

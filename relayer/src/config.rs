@@ -113,8 +113,8 @@ impl Default for StreamConfig {
     }
 }
 
-/// How vouchers are gathered into calls to Redis: one waits only while a call of its lane (a connection; in a cluster, a
-/// partition) is on its way.
+/// How vouchers are gathered into calls to Redis: one waits while a call of its lane (a connection; in a cluster, a
+/// partition) is on its way, and while the relayer is busy with others that can go along.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatcherConfig {
@@ -122,13 +122,20 @@ pub struct BatcherConfig {
     pub calls_in_flight_per_lane: usize,
     /// Most vouchers in one call.
     pub vouchers_per_call_max: usize,
+    /// Microseconds that a call waits at most for vouchers that are being checked; none where none are. 0 for no wait.
+    pub gather_max_us: u64,
     /// Most vouchers that wait for their call, by lane; more are refused as `overloaded`.
     pub queue_max: usize,
 }
 
 impl Default for BatcherConfig {
     fn default() -> Self {
-        Self { calls_in_flight_per_lane: 1, vouchers_per_call_max: 128, queue_max: 8_192 }
+        Self {
+            calls_in_flight_per_lane: 1,
+            vouchers_per_call_max: 128,
+            gather_max_us: 2_000,
+            queue_max: 8_192,
+        }
     }
 }
 

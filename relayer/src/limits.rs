@@ -61,7 +61,7 @@ impl Limits {
     /// the share of another.
     pub(crate) async fn check_channel(&self, id: &ChannelId) -> Result<(), TooMany> {
         match self.channels.load_full() {
-            Some(limit) => limit.check(*id, 1).await,
+            Some(limit) => Box::pin(limit.check(*id, 1)).await,
             None => Ok(()),
         }
     }
@@ -69,7 +69,9 @@ impl Limits {
     /// Counts `count` payments or requests of an address.
     pub(crate) async fn check_address(&self, address: IpAddr, count: usize) -> Result<(), TooMany> {
         match self.addresses.load_full() {
-            Some(limit) => limit.check(network(address), u32::try_from(count).unwrap_or(u32::MAX)).await,
+            Some(limit) => {
+                Box::pin(limit.check(network(address), u32::try_from(count).unwrap_or(u32::MAX))).await
+            }
             None => Ok(()),
         }
     }

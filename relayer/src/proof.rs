@@ -33,7 +33,7 @@ impl Acceptor {
         let voucher = match self.verify(channel, payment, known.or(settled), started) {
             // The channel may have gone on at other relayers, also if none had taken a payment when it was looked up.
             Err(Unproven::StepTooLarge { .. } | Unproven::MissingSiblings { .. }) => {
-                self.prove_from_store(channel, payment).await?
+                Box::pin(self.prove_from_store(channel, payment)).await?
             }
             proven => proven?,
         };

@@ -13,9 +13,12 @@ mod progress;
 mod takeover;
 
 use std::any::Any;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
@@ -26,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::ApiError;
@@ -142,13 +146,22 @@ async fn accept(
 }
 
 /// Answers a request, in time and whatever its handler does. Here and not as layers of the router: each layer would box
-/// every request and its answer once more.
-async fn answer(front: &impl Front, incoming: Incoming, within: Duration) -> Response {
-    let answered = AssertUnwindSafe(front.answer(incoming)).catch_unwind();
-    match tokio::time::timeout(within, answered).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(panic)) => answer_to_panic(panic.as_ref()),
-        Err(_) => ApiError::new(Code::OutcomeUnknown).into_response(),
+/// every request and its answer once more. Whoever polls this does so again at `deadline`: a timer of its own would have to
+/// be set for each request, to go off for none.
+async fn answer(front: &impl Front, incoming: Incoming, deadline: Instant) -> Response {
+    let mut answered = pin!(AssertUnwindSafe(front.answer(incoming)).catch_unwind());
+    let mut has_waited = false;
+    let in_time = poll_fn(|context| match answered.as_mut().poll(context) {
+        Poll::Ready(answered) => Poll::Ready(Some(answered)),
+        Poll::Pending if std::mem::replace(&mut has_waited, true) && Instant::now() >= deadline => {
+            Poll::Ready(None)
+        }
+        Poll::Pending => Poll::Pending,
+    });
+    match in_time.await {
+        Some(Ok(answer)) => answer,
+        Some(Err(panic)) => answer_to_panic(panic.as_ref()),
+        None => ApiError::new(Code::OutcomeUnknown).into_response(),
     }
 }
 
@@ -262,24 +275,44 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn panics_late_answers_and_large_bodies_are_problems() {
+    async fn panics_and_large_bodies_are_problems() {
         async fn panics() -> &'static str {
             panic!("on purpose")
         }
-        let router = Router::new()
-            .route("/panics", get(panics))
-            .route("/late", get(std::future::pending::<()>))
-            .route("/body", post(async |_: crate::body::Raw| ()));
-        let config = HttpConfig { request_timeout_ms: 50, body_max_bytes: 4, ..HttpConfig::default() };
+        let router =
+            Router::new().route("/panics", get(panics)).route("/body", post(async |_: crate::body::Raw| ()));
+        let config = HttpConfig { body_max_bytes: 4, ..HttpConfig::default() };
         let served = start(router, config).await;
         let client = reqwest::Client::new();
         let get =
             async |path: &str| client.get(format!("{}{path}", served.url)).send().await.expect("an answer");
         assert_eq!(code_of(get("/panics").await).await, Code::Internal);
-        assert_eq!(code_of(get("/late").await).await, Code::OutcomeUnknown);
         let large =
             client.post(format!("{}/body", served.url)).body("12345").send().await.expect("an answer");
         assert_eq!(code_of(large).await, Code::PayloadTooLarge);
+    }
+
+    /// Whatever else the connection's timer is set to.
+    #[tokio::test]
+    async fn late_answers_are_given_up_in_time() {
+        let router =
+            Router::new().route("/late", get(std::future::pending::<()>)).route("/", get(async || "ok"));
+        for (request_timeout_ms, park_after_ms) in [(50, 60_000), (150, 10), (50, 50)] {
+            let config = HttpConfig { request_timeout_ms, park_after_ms, ..HttpConfig::default() };
+            let served = start(router.clone(), config).await;
+            let client = reqwest::Client::new();
+            for path in ["/late", "/", "/late", "/late"] {
+                let started = Instant::now();
+                let answer = client.get(format!("{}{path}", served.url)).send();
+                let answer = within("an answer", answer).await.expect("an answer");
+                if path == "/late" {
+                    assert_eq!(code_of(answer).await, Code::OutcomeUnknown);
+                    assert!(started.elapsed() >= Duration::from_millis(request_timeout_ms), "not early");
+                } else {
+                    assert_eq!(answer.status(), 200);
+                }
+            }
+        }
     }
 
     #[tokio::test]

@@ -113,6 +113,34 @@ async fn what_comes_during_a_call_goes_together_in_the_next() {
     assert_eq!(bench.calls(), [vec![1], vec![2, 3, 4], vec![5]], "in order, at most three");
 }
 
+/// A call of four; then one that waits, and three that are being checked. Which go in the second call.
+async fn second_call(gather_max_us: u64) -> Vec<u64> {
+    let config = BatcherConfig { gather_max_us, ..BatcherConfig::default() };
+    let bench = bench(config, |_| Ok(Verdict::Accepted));
+    let mut answers: Vec<_> = (1..=4).map(|amount| bench.submit(amount).expect("room")).collect();
+    bench.called(1).await;
+    answers.push(bench.submit(5).expect("room"));
+    bench.fake.go_on.add_permits(10);
+    for amount in 6..=8 {
+        let started = Instant::now();
+        while started.elapsed() < IDLE_ROUND * 2 {
+            std::hint::spin_loop();
+        }
+        answers.push(bench.submit(amount).expect("room"));
+        tokio::task::yield_now().await;
+    }
+    for answer in answers {
+        assert_eq!(final_code(answer).await, Ok(Outcome::Accepted));
+    }
+    bench.calls().swap_remove(1)
+}
+
+#[tokio::test]
+async fn vouchers_that_are_being_checked_go_along() {
+    assert_eq!(second_call(60_000_000).await, [5, 6, 7, 8], "and for others nobody waits");
+    assert_eq!(second_call(0).await, [5, 6], "only what is there");
+}
+
 #[tokio::test]
 async fn a_full_queue_refuses() {
     let bench = bench(BatcherConfig { queue_max: 1, ..BatcherConfig::default() }, |_| Ok(Verdict::Accepted));

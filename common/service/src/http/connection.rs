@@ -122,6 +122,10 @@ struct Conversation<'a, 'r, F> {
     shutdown: Pin<&'a mut WaitForCancellationFuture<'r>>,
     /// From the shutdown on it only ends.
     stopping: bool,
+    /// Requests that hyper's present connection has handed over.
+    asked: u64,
+    /// When the last of them must be answered.
+    deadline: Instant,
     /// Requests that hyper's present connection has answered.
     answered: u64,
     /// When the last of them was, or when something was last seen to be under way.
@@ -142,8 +146,19 @@ impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
         // Something has come just now: time enough for the rest of a head, but not beyond the end of the old quiet.
         let overdue = quiet_since + rules.header_timeout;
         timer.as_mut().reset(overdue.min(Instant::now() + rules.park_after));
-        let patience = rules.park_after;
-        Self { rules, peer, timer, shutdown, stopping: false, answered: 0, quiet_since, patience }
+        let (patience, deadline) = (rules.park_after, quiet_since);
+        Self {
+            rules,
+            peer,
+            timer,
+            shutdown,
+            stopping: false,
+            asked: 0,
+            deadline,
+            answered: 0,
+            quiet_since,
+            patience,
+        }
     }
 
     /// From the first byte to the end, or until nothing is under way.
@@ -152,11 +167,11 @@ impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
         let mut read_before = Bytes::new();
         loop {
             let progress = Arc::new(Progress::default());
-            self.answered = 0;
+            (self.asked, self.answered) = (0, 0);
             let service = hyper::service::service_fn(|request| {
                 let (request, answering) = progress.begin(request);
                 let incoming = Incoming::new(request, peer, rules.body_max_bytes);
-                let answered = answer(&rules.front, incoming, rules.request_timeout);
+                let answered = answer(&rules.front, incoming, Instant::now() + rules.request_timeout);
                 async move { Ok::<_, Infallible>(answering.with(answered.await)) }
             });
             let io = TokioIo::new(Watched::new(stream, read_before, Arc::clone(&progress)));
@@ -207,6 +222,14 @@ impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
 
     /// Looks after a connection on which hyper waits for something.
     fn poll_quiet(&mut self, context: &mut Context<'_>, progress: &Progress) -> Poll<Break> {
+        if progress.asked() != self.asked {
+            self.asked = progress.asked();
+            // No earlier than what its answer goes by, which was set just now.
+            self.deadline = Instant::now() + self.rules.request_timeout;
+            if self.deadline < self.timer.deadline() {
+                self.timer.as_mut().reset(self.deadline);
+            }
+        }
         if progress.answered() != self.answered {
             self.answered = progress.answered();
             self.quiet_since = Instant::now();
@@ -234,13 +257,20 @@ impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
                     self.quiet_since = Instant::now();
                 }
             }
-            self.timer.as_mut().reset(self.quiet_since + self.patience);
+            self.set_timer();
         }
     }
 
     fn be_patient(&mut self, patience: Duration) {
         self.patience = patience;
-        self.timer.as_mut().reset(self.quiet_since + patience);
+        self.set_timer();
+    }
+
+    /// To when there will be something to do if nothing happens: a request to give up, or quiet to do something about.
+    fn set_timer(&mut self) {
+        let quiet = self.quiet_since + self.patience;
+        let under_way = self.asked != self.answered && self.deadline > Instant::now();
+        self.timer.as_mut().reset(if under_way { quiet.min(self.deadline) } else { quiet });
     }
 }
 

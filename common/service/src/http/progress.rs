@@ -74,6 +74,11 @@ impl Progress {
         !self.unflushed.load(Ordering::Relaxed)
     }
 
+    /// How many requests hyper has handed over.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     /// How many requests were answered.
     pub(super) fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
