@@ -143,7 +143,8 @@ async fn accept(
 
 /// Answers a request, in time and whatever its handler does. Here and not as layers of the router: each layer would box
 /// every request and its answer once more.
-async fn answer(front: &impl Front, incoming: Incoming, within: Duration) -> Response {
+async fn answer(front: &impl Front, incoming: Incoming, usual: Duration) -> Response {
+    let within = front.within(&incoming, usual);
     let answered = AssertUnwindSafe(front.answer(incoming)).catch_unwind();
     match tokio::time::timeout(within, answered).await {
         Ok(Ok(answer)) => answer,
