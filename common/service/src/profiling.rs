@@ -1,5 +1,5 @@
 //! What a process is doing right now: where its CPU time goes, and what its memory holds. On the admin listener, and
-//! only where `profiling.enabled` is set: a profile costs time, and says more of a process than its metrics do.
+//! only where `profiling.enabled` is set: a profile costs memory, and says more of a process than its metrics do.
 //!
 //! # Layout
 //!
