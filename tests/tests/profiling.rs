@@ -213,15 +213,16 @@ async fn a_heap_profile_names_who_holds_memory() {
     let channel = rig.channel(1_000).await;
     assert_eq!(rig.pay(0, &channel, 1).await.status, 200);
 
+    // Before the profile, which reads the program's tables into memory.
+    let (_, _, heap) = ask(admin, "heap").await.expect("an answer");
+    let heap: Value = serde_json::from_slice(&heap).expect("JSON");
+    let allocated = heap["allocated_bytes"].as_i64().expect("a number");
     let bytes = profile(admin, "heap/profile").await;
     let mut plain = Vec::new();
     std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(bytes.as_ref()), &mut plain).expect("gzip");
     let found = Profile::decode(plain.as_slice()).expect("a profile");
     assert!(names(&found).iter().any(|name| name.contains("relayer::")), "{:?}", names(&found));
     let held: i64 = found.sample.iter().map(|sample| sample.value[0]).sum();
-    let (_, _, heap) = ask(admin, "heap").await.expect("an answer");
-    let heap: Value = serde_json::from_slice(&heap).expect("JSON");
-    let allocated = heap["allocated_bytes"].as_i64().expect("a number");
-    // One sample in 4 KiB: an estimate.
-    assert!((allocated / 3..allocated * 3).contains(&held), "{held} of {allocated}");
+    // An estimate from one sample in 4 KiB, each of which takes pages of its own that it does not count.
+    assert!((allocated / 10..allocated * 2).contains(&held), "{held} of {allocated}");
 }
