@@ -115,12 +115,17 @@ async fn what_is_off_says_so_and_how_it_is_turned_on() {
 
 #[tokio::test]
 async fn every_service_has_the_same_routes_on_its_admin_listener_alone() {
+    // Shorter than the profiles below, which take their own time.
+    let within = || [on(), vec![("http.request_timeout_ms", "1500".to_owned())]].concat();
     let options = RigOptions {
         relayers: 1,
         settlers: 1,
-        relayer: on(),
-        settler: on(),
-        issuer: |config| config.profiling.enabled = true,
+        relayer: within(),
+        settler: within(),
+        issuer: |config| {
+            config.profiling.enabled = true;
+            config.http.request_timeout_ms = 1_500;
+        },
         ..RigOptions::default()
     };
     let rig = Rig::start(options).await;
@@ -135,7 +140,7 @@ async fn every_service_has_the_same_routes_on_its_admin_listener_alone() {
         assert!(order[..3].is_sorted() && order[3] > 0 && bytes("metadata_bytes") > 0, "{heap}");
         assert!(heap["retained_bytes"].is_u64(), "{heap}");
 
-        Profile::decode(profile(admin, "profile?seconds=1&format=pprof").await).expect("a profile");
+        Profile::decode(profile(admin, "profile?seconds=2&format=pprof").await).expect("a profile");
         let problem = refusal(admin, "heap/profile").await;
         assert_eq!(problem.code.as_str(), "not_found");
         assert!(problem.detail.is_some_and(|detail| detail.contains("_RJEM_MALLOC_CONF=prof:true")));
