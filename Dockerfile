@@ -24,10 +24,10 @@ COPY settler settler
 COPY issuer issuer
 COPY cli cli
 COPY tests tests
-# The same sources give the same programs: no path, no time and no symbol of this build is in them. Flags are added to
-# those of .cargo/config.toml; RUSTFLAGS would replace them.
+# The same sources give the same programs: no path and no time of this build is in them. Names of functions are, for
+# profiles. Flags are added to those of .cargo/config.toml; RUSTFLAGS would replace them.
 ARG SOURCE_DATE_EPOCH=0
-ENV SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} CARGO_INCREMENTAL=0 CARGO_PROFILE_RELEASE_STRIP=symbols
+ENV SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} CARGO_INCREMENTAL=0 CARGO_PROFILE_RELEASE_STRIP=debuginfo
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked -p relayer -p settler -p issuer -p cli \

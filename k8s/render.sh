@@ -8,7 +8,7 @@
 set -eu
 
 [ $# -eq 1 ] && [ -f "$(dirname "$0")/overlays/$1/kustomization.yaml" ] || {
-    echo "usage: k8s/render.sh dev|prod" >&2
+    echo "usage: k8s/render.sh dev|prod|prod-gateway" >&2
     exit 1
 }
 overlay=$(dirname "$0")/overlays/$1

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what Millrace needs beside Rust: a Redis server, and a C compiler for the embedded SQL database and the
-# allocator. With --test also what tests run beside it: PostgreSQL, nginx, HAProxy, Prometheus, Chromium,
+# Installs what Millrace needs beside Rust: a Redis server, and a C compiler with make for the embedded SQL database and
+# the allocator. With --test also what tests run beside it: PostgreSQL, nginx, HAProxy, Prometheus, Chromium,
 # systemd-analyze, Python with venv. Does nothing where all is there. Called by `make`.
 set -eu
 
@@ -26,7 +26,7 @@ has_balancer() { has "$1" || [ -x "/usr/sbin/$1" ]; }
 
 missing=""
 has_redis || missing="$missing redis-server"
-has cc || has gcc || has clang || missing="$missing c-compiler"
+{ has cc || has gcc || has clang; } && has make || missing="$missing c-compiler"
 if [ "${1-}" = --test ]; then
     has_postgres || missing="$missing postgresql"
     has_prometheus || missing="$missing prometheus"

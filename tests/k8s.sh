@@ -34,9 +34,9 @@ if ! command -v kustomize >/dev/null && ! kubectl kustomize --help 2>/dev/null |
         fail "kustomize $kustomize could not be installed"
 fi
 
-for overlay in dev prod; do
+for overlay in dev prod prod-gateway; do
     k8s/render.sh "$overlay" >"$tools/$overlay.yaml" || fail "$overlay cannot be rendered"
-    # A kind without a schema is a warning: tests/k8s_check.py knows the only one.
+    # A kind without a schema is a warning: tests/k8s_check.py and tests/k8s_gateway.py know the only three.
     "$tools/venv/bin/kubernetes-validate" --strict --quiet --no-warn "$tools/$overlay.yaml" ||
         fail "$overlay is not what the API takes"
     # And a slip would be noticed.
@@ -45,4 +45,4 @@ for overlay in dev prod; do
         fail "a key that the API does not know was not noticed"
     fi
 done
-"$tools/venv/bin/python" tests/k8s_check.py "$tools/dev.yaml" "$tools/prod.yaml"
+"$tools/venv/bin/python" tests/k8s_check.py "$tools/dev.yaml" "$tools/prod.yaml" "$tools/prod-gateway.yaml"

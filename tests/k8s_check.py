@@ -1,6 +1,6 @@
 """What no API schema knows of rendered overlays: that names, keys, ports and variables are those of the project.
 
-    tests/k8s.sh renders, and runs: k8s_check.py dev.yaml prod.yaml
+    tests/k8s.sh renders, and runs: k8s_check.py dev.yaml prod.yaml prod-gateway.yaml
 
 Each overlay is checked as it is, and then broken on purpose, in each of the ways at the end: a break that is not noticed
 is a failure too.
@@ -16,6 +16,9 @@ import tempfile
 
 import yaml
 
+from k8s_gateway import API as GATEWAY_API
+from k8s_gateway import check_gateway, gateway_breaks
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MILLRACE = pathlib.Path(os.environ.get("MILLRACE_BIN_DIR", ROOT / "target/debug")) / "millrace"
 NAME = "app.kubernetes.io/name"
@@ -30,6 +33,7 @@ PREPARED = {
         "millrace-tls": set(),
     },
 }
+PREPARED["prod-gateway"] = PREPARED["prod"]
 FROM_OUTSIDE = {("ingress-nginx", "relayer", 8080), ("monitoring", "relayer", 8081), ("monitoring", "settler", 8091)}
 # Who may talk to whom on which port, and nothing else.
 FLOWS = {
@@ -41,6 +45,9 @@ FLOWS = {
     | {(service, "192.0.2.64/26", 443) for service in ("relayer", "settler")}
     | {("settler", "192.0.2.128/26", 443)},
 }
+FLOWS["prod-gateway"] = (FLOWS["prod"] - {("ingress-nginx", "relayer", 8080)}) | {
+    ("envoy-gateway-system", "relayer", 8080)
+}
 # The keys of a ServiceMonitor that are used, of its CRD; another is a slip.
 MONITOR_KEYS = {"namespaceSelector", "selector", "jobLabel", "endpoints"}
 ENDPOINT_KEYS = {"port", "path", "interval", "scrapeTimeout"}
@@ -51,6 +58,7 @@ class Overlay:
 
     def __init__(self, name, objects):
         self.name = name
+        self.in_production = name != "dev"
         self.objects = objects
         self.faults = []
 
@@ -132,6 +140,10 @@ def check_references(overlay):
     for ingress in overlay.of("Ingress"):
         for tls in ingress["spec"].get("tls", []):
             asked.setdefault(tls["secretName"], set())
+    for gateway in overlay.of("Gateway"):
+        for listener in gateway["spec"]["listeners"]:
+            for certificate in listener.get("tls", {}).get("certificateRefs", []):
+                asked.setdefault(certificate["name"], set())
     overlay.expect(asked == PREPARED[overlay.name], f"needs {asked}, documented is {PREPARED[overlay.name]}")
     overlay.expect(not overlay.of("Secret"), "a Secret is written out")
     readme = (ROOT / "k8s/README.md").read_text()
@@ -177,6 +189,7 @@ def check_configuration(overlay, identity):
             ports = {port["containerPort"] for port in container["ports"]}
             overlay.expect(listens == ports, f"{where}: listens on {listens}, its ports are {ports}")
             mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+            overlay.expect("/tmp" in mounts, f"{where}: no profile can be taken, for want of /tmp")
             for path in (value.removeprefix("file:") for value in values.values() if value.startswith("file:")):
                 overlay.expect(any(path.startswith(f"{mount}/") for mount in mounts), f"{where}: nothing mounts {path}")
 
@@ -270,7 +283,7 @@ def check_selectors(overlay):
 def check_scaling(overlay):
     """Load brings more relayers, by CPU and by a gauge that relayers have and the adapter hands on."""
     scalers = overlay.of("HorizontalPodAutoscaler")
-    overlay.expect(len(scalers) == (overlay.name == "prod"), f"{len(scalers)} autoscalers")
+    overlay.expect(len(scalers) == overlay.in_production, f"{len(scalers)} autoscalers")
     relayer = next(d for d in overlay.of("Deployment") if d["metadata"]["name"] == "relayer")
     overlay.expect(("replicas" in relayer["spec"]) == (not scalers), "who says how many relayers there are?")
     # Held to what relayers show by a test of its own (tests/tests/seeing/names.rs).
@@ -289,7 +302,7 @@ def check_scaling(overlay):
 def check_monitor(overlay):
     """The kept minimum of the CRD, as the operator's schemas are in no API: keys, and that the ports exist."""
     monitors = overlay.of("ServiceMonitor")
-    overlay.expect(len(monitors) == (overlay.name == "prod"), f"{len(monitors)} ServiceMonitors")
+    overlay.expect(len(monitors) == overlay.in_production, f"{len(monitors)} ServiceMonitors")
     for monitor in monitors:
         spec = monitor["spec"]
         overlay.expect(monitor["apiVersion"] == "monitoring.coreos.com/v1", "ServiceMonitor of another API")
@@ -303,7 +316,7 @@ def check_monitor(overlay):
                 ports = {port["name"] for port in service["spec"]["ports"]}
                 overlay.expect(endpoint["port"] in ports, f"{service['metadata']['name']} has no {endpoint['port']}")
         overlay.expect(spec["namespaceSelector"]["matchNames"] == ["millrace"], "ServiceMonitor looks elsewhere")
-    known = {"monitoring.coreos.com/v1", "networking.k8s.io/v1", "apps/v1", "autoscaling/v2", "policy/v1", "batch/v1", "v1"}
+    known = {"monitoring.coreos.com/v1", GATEWAY_API, "networking.k8s.io/v1", "apps/v1", "autoscaling/v2", "policy/v1", "batch/v1", "v1"}
     for found in overlay.objects:
         overlay.expect(found["apiVersion"] in known, f"{found['apiVersion']}: no schema was asked")
 
@@ -317,6 +330,7 @@ def check(name, objects, identity):
     check_selectors(overlay)
     check_scaling(overlay)
     check_monitor(overlay)
+    check_gateway(overlay, name == "prod-gateway")
     return overlay.faults
 
 
@@ -332,7 +346,7 @@ def keys():
         return made
 
 
-def breaks():
+def breaks(name):
     """Ways to break an overlay, each with the object that it changes and a word of the fault that must be found."""
 
     def container(change):
@@ -360,6 +374,7 @@ def breaks():
         ("Deployment", "relayer", container(other_key), "documented"),
         ("Deployment", "relayer", variable("MILLRACE_RELAYER__LISTEN", "0.0.0.0:8090"), "listens"),
         ("Deployment", "settler", variable("MILLRACE_SETTLER__PAYEE_KEY", "file:/run/payee.key"), "mounts"),
+        ("Deployment", "relayer", container(lambda one: one["volumeMounts"].pop()), "/tmp"),
         ("Service", "relayer", lambda found: found["spec"]["ports"][0].update(targetPort="admin"), "Service/relayer"),
         ("Service", "settler", lambda found: found["spec"]["selector"].update({NAME: "setler"}), "selects nothing"),
         ("NetworkPolicy", "nothing-else", lambda found: found["spec"].update(ingress=[{}]), "refuses all else"),
@@ -375,7 +390,7 @@ def breaks():
             lambda found: found["spec"]["egress"][0]["ports"][0].update(port=6381),
             "redis_url",
         ),
-    ]
+    ] + (gateway_breaks() if name == "prod-gateway" else [])
 
 
 def main(paths):
@@ -385,12 +400,12 @@ def main(paths):
         faults = check(name, objects, identity)
         if faults:
             sys.exit("\n".join(faults))
-        for kind, which, change, word in breaks():
+        for kind, which, change, word in breaks(name):
             broken = copy.deepcopy(objects)
             change(next(o for o in broken if (o["kind"], o["metadata"]["name"]) == (kind, which)))
             if not any(word in fault for fault in check(name, broken, identity)):
                 sys.exit(f"{name}: a {kind}/{which} that is broken on purpose was not noticed ({word})")
-        print(f"k8s: {name}, {len(objects)} objects are as they should be, {len(breaks())} breaks are noticed")
+        print(f"k8s: {name}, {len(objects)} objects are as they should be, {len(breaks(name))} breaks are noticed")
 
 
 main(sys.argv[1:])

@@ -3,9 +3,9 @@
 #
 #   tilt/stage.sh [debug|release]
 #
-# Without symbols, and with a time that follows from the content: the same program makes the same layer, and another one
-# of the same size is seen to be another, for builders go by size and time. A program that has not changed is left alone:
-# whoever watches the directory sees only what is new.
+# Without debug information, but with the names of functions, which profiles show; and with a time that follows from the
+# content: the same program makes the same layer, and another one of the same size is seen to be another, for builders go
+# by size and time. A program that has not changed is left alone: whoever watches the directory sees only what is new.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -20,7 +20,7 @@ for program in relayer settler issuer millrace; do
         exit 1
     }
     # Not in bin/, where a half-written program could be taken for a whole one.
-    strip --strip-all -o "$image/.$program" "$from"
+    strip --strip-debug -o "$image/.$program" "$from"
     chmod 755 "$image/.$program"
     touch --date="@$(($(cksum <"$image/.$program" | cut -d" " -f1) % 1500000000))" "$image/.$program"
     if cmp -s "$image/.$program" "$image/bin/$program"; then

@@ -11,6 +11,7 @@ use common::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service::http::HttpConfig;
+use service::profiling::ProfilingConfig;
 
 pub use database::{DatabaseConfig, Place};
 
@@ -37,6 +38,8 @@ pub struct Config {
     pub limits: Limits,
     /// Bounds of the public listener.
     pub http: HttpConfig,
+    /// What may be asked of the running process about its CPU time and memory.
+    pub profiling: ProfilingConfig,
     /// What is logged.
     pub log: LogConfig,
     /// When this configuration is read again.
@@ -53,6 +56,7 @@ impl Default for Config {
             development: Development::default(),
             limits: Limits::default(),
             http: HttpConfig::default(),
+            profiling: ProfilingConfig::default(),
             log: LogConfig::default(),
             reload: ReloadConfig::default(),
         }
@@ -122,6 +126,7 @@ impl common::config::Config for Config {
         "limits.channel_lifetime_min_s",
         "limits.settlements_batch_max",
         "log.filter",
+        "profiling.enabled",
         "reload.watch_ms",
     ];
 
@@ -158,6 +163,7 @@ impl common::config::Config for Config {
         positive("limits.write_queue_max", saturating(self.limits.write_queue_max))?;
         positive("limits.read_queue_max", saturating(self.limits.read_queue_max))?;
         positive("limits.settlements_batch_max", saturating(self.limits.settlements_batch_max))?;
+        self.profiling.validate()?;
         positive("http.connections_max", saturating(self.http.connections_max))?;
         positive("http.header_timeout_ms", self.http.header_timeout_ms)?;
         positive("http.park_after_ms", self.http.park_after_ms)?;

@@ -23,6 +23,7 @@ use common::config::Config as _;
 use common::ids::PublicKey;
 use service::admin::Readiness;
 use service::process::Listeners;
+use service::profiling::Profiling;
 use service::reload::{Origin, Reloader};
 use tokio_util::sync::CancellationToken;
 
@@ -88,13 +89,17 @@ pub async fn start_from(
     let registry = prometheus::Registry::new();
     service::admin::show_readiness(&registry, &readiness).context("metrics")?;
     let metrics = Metrics::new(&registry).context("metrics")?;
+    let profiling = Profiling::new(&config.profiling, shutdown.clone());
     if let Some(origin) = origin {
-        let for_reload = ledger.clone();
-        let take_up = move |config: &Config| for_reload.take_up(&config.limits);
+        let (for_reload, profiling) = (ledger.clone(), profiling.clone());
+        let take_up = move |config: &Config| {
+            for_reload.take_up(&config.limits);
+            profiling.take_up(&config.profiling);
+        };
         let reloader = Reloader::new("issuer", config.clone(), origin, &registry, clock, take_up)?;
         tokio::spawn(reloader.run(shutdown.clone()));
     }
-    let admin = service::admin::router(readiness.clone(), registry);
+    let admin = profiling.before(service::admin::router(readiness.clone(), registry));
     let check_every = Duration::from_millis(config.database.check_interval_ms);
     let watching = watch(ledger.clone(), check_every, readiness.clone());
     tokio::spawn(shutdown.clone().run_until_cancelled_owned(watching));

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service::http::HttpConfig;
 use service::issuer_client::IssuerClientConfig;
+use service::profiling::ProfilingConfig;
 
 /// Most vouchers that one call of the accept script can take: Lua can unpack some thousand values, and a call holds
 /// Redis for as long as it runs.
@@ -53,6 +54,8 @@ pub struct Config {
     pub readiness_interval_ms: u64,
     /// Milliseconds for which `/readyz` says no before the listener closes, so that load balancers see it first.
     pub drain_grace_ms: u64,
+    /// What may be asked of the running process about its CPU time and memory.
+    pub profiling: ProfilingConfig,
     /// What is logged, and how.
     pub log: LogConfig,
     /// When this configuration is read again.
@@ -78,6 +81,7 @@ impl Default for Config {
             channels: ChannelsConfig::default(),
             readiness_interval_ms: 500,
             drain_grace_ms: 1_000,
+            profiling: ProfilingConfig::default(),
             log: LogConfig::default(),
             reload: ReloadConfig::default(),
         }
@@ -234,6 +238,7 @@ impl common::config::Config for Config {
         "limits.per_address_per_s",
         "limits.per_channel_per_s",
         "log.filter",
+        "profiling.enabled",
         "reload.watch_ms",
         "settle_margin_s",
     ];
@@ -269,6 +274,7 @@ impl common::config::Config for Config {
         }
         positive("batch_max", count(self.batch_max))?;
         positive("readiness_interval_ms", self.readiness_interval_ms)?;
+        self.profiling.validate()?;
         positive("http.connections_max", count(self.http.connections_max))?;
         positive("http.header_timeout_ms", self.http.header_timeout_ms)?;
         positive("http.park_after_ms", self.http.park_after_ms)?;

@@ -41,6 +41,7 @@ use prometheus::Registry;
 use service::admin::{self, Readiness};
 use service::issuer_client::IssuerClient;
 use service::process::Listeners;
+use service::profiling::Profiling;
 use service::reload::{Origin, Reloader};
 use tokio_util::sync::CancellationToken;
 
@@ -133,14 +134,18 @@ pub async fn start_from(
     let streams = Streams::new(config.stream.clone(), drain, closing.clone());
     let app = Arc::new(App { acceptor, streams });
 
+    let profiling = Profiling::new(&config.profiling, shutdown.clone());
     if let Some(origin) = origin {
-        let app = Arc::clone(&app);
+        let (app, profiling) = (Arc::clone(&app), profiling.clone());
         let clock = app.acceptor.clock.clone();
-        let take_up = move |config: &Config| app.acceptor.tuning.take_up(config);
+        let take_up = move |config: &Config| {
+            app.acceptor.tuning.take_up(config);
+            profiling.take_up(&config.profiling);
+        };
         let reloader = Reloader::new("relayer", config.clone(), origin, &registry, clock, take_up)?;
         tokio::spawn(reloader.run(shutdown.clone()));
     }
-    let admin = admin::router(readiness.clone(), registry);
+    let admin = profiling.before(admin::router(readiness.clone(), registry));
     let public = Public::new(Arc::clone(&app));
     let served = listeners.serve(public, admin, config.http, readiness.clone(), closing.clone());
     let (addr, admin_addr) = (served.addr, served.admin_addr);

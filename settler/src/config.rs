@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use service::http::HttpConfig;
 use service::issuer_client::IssuerClientConfig;
 use service::journal::JournalStore;
+use service::profiling::ProfilingConfig;
 
 pub use console::ConsoleConfig;
 
@@ -63,6 +64,8 @@ pub struct Config {
     pub readiness_interval_ms: u64,
     /// Bounds of the admin listener.
     pub http: HttpConfig,
+    /// What may be asked of the running process about its CPU time and memory.
+    pub profiling: ProfilingConfig,
     /// What is logged.
     pub log: LogConfig,
     /// When this configuration is read again.
@@ -86,6 +89,7 @@ impl Default for Config {
             drain_timeout_ms: 100,
             readiness_interval_ms: 1_000,
             http: HttpConfig::default(),
+            profiling: ProfilingConfig::default(),
             log: LogConfig::default(),
             reload: ReloadConfig::default(),
         }
@@ -239,6 +243,7 @@ impl common::config::Config for Config {
         "policy.idle_max_s",
         "policy.owed_max",
         "policy.unsettled_age_max_s",
+        "profiling.enabled",
         "reload.watch_ms",
     ];
 
@@ -277,6 +282,7 @@ impl common::config::Config for Config {
         self.journal.validate()?;
         self.console.validate()?;
         positive("readiness_interval_ms", self.readiness_interval_ms)?;
+        self.profiling.validate()?;
         positive("http.connections_max", saturating(self.http.connections_max))?;
         positive("http.header_timeout_ms", self.http.header_timeout_ms)?;
         positive("http.park_after_ms", self.http.park_after_ms)?;

@@ -52,6 +52,7 @@ use futures::FutureExt;
 use service::admin::Readiness;
 use service::issuer_client::{IssuerClient, IssuerClientConfig};
 use service::process::bind;
+use service::profiling::Profiling;
 use service::reload::{Origin, Reloader};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -168,16 +169,21 @@ pub async fn start_from(
         "settler started"
     );
 
+    let profiling = Profiling::new(&app.config.profiling, shutdown.clone());
     if let Some(origin) = origin {
         let (config, clock, for_reload) = (app.config.clone(), app.clock.clone(), app.clone());
-        let take_up = move |config: &Config| for_reload.live.store(Arc::new(config.clone()));
+        let profiling = profiling.clone();
+        let take_up = move |config: &Config| {
+            for_reload.live.store(Arc::new(config.clone()));
+            profiling.take_up(&config.profiling);
+        };
         let reloader = Reloader::new("settler", config, origin, &registry, clock, take_up)?;
         tokio::spawn(reloader.run(shutdown.clone()));
     }
     let readiness = Readiness::new("starting");
     service::admin::show_readiness(&registry, &readiness).context("metrics")?;
     let console = Console::new(&app, readiness.clone(), token);
-    let admin = Admin { listener, registry, readiness, console };
+    let admin = Admin { listener, registry, readiness, console, profiling };
     let task = tokio::spawn(run(app, notices, admin, shutdown));
     Ok(Running { admin_addr, task })
 }

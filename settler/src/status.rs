@@ -8,6 +8,7 @@ use prometheus::Registry;
 use serde::Serialize;
 use service::admin::Readiness;
 use service::body::Json;
+use service::profiling::Profiling;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -32,10 +33,12 @@ pub(crate) struct Admin {
     pub(crate) readiness: Readiness,
     /// The console, where it is turned on.
     pub(crate) console: Option<Arc<Console>>,
+    /// What it answers under `/debug`, where that is turned on.
+    pub(crate) profiling: Profiling,
 }
 
 impl Admin {
-    /// Serves `/livez`, `/readyz`, `/metrics`, `/status` and `/console` until `shutdown`.
+    /// Serves `/livez`, `/readyz`, `/metrics`, `/status`, `/console` and `/debug` until `shutdown`.
     pub(crate) async fn serve(self, app: Arc<App>, shutdown: CancellationToken) {
         let http = app.config.http.clone();
         let mut router = service::admin::router(self.readiness, self.registry)
@@ -43,7 +46,7 @@ impl Admin {
         if let Some(console) = self.console {
             router = router.merge(console::router::router(console));
         }
-        service::http::serve(self.listener, router, &http, shutdown).await;
+        service::http::serve(self.listener, self.profiling.before(router), &http, shutdown).await;
     }
 }
 

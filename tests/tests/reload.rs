@@ -67,9 +67,15 @@ impl<'a> Changing<'a> {
         self.log().lines().filter(|logged| logged.contains(line)).count()
     }
 
-    /// What every service has: what is logged, and that the file is looked at.
-    async fn log_and_watch(&mut self) {
+    /// What is logged, that the file is looked at, and whether profiles are given.
+    async fn what_every_service_has(&mut self) {
         const UNCHANGED: &str = "the configuration was read again: nothing has changed";
+        let url = format!("{}/debug/heap", self.process.admin_url());
+        let heap = async || reqwest::get(&url).await.expect("an answer").status();
+        for (enabled, status) in [(true, 200), (false, 404)] {
+            self.set(&[("profiling.enabled", enabled.into())]).await;
+            assert_eq!(heap().await, status);
+        }
         let told = self.count(UNCHANGED);
         self.set(&[("log.filter", "warn".into())]).await;
         hang_up(self.process, "unchanged").await;

@@ -1,4 +1,5 @@
-//! The admin listener's routes: is the process alive, may it have traffic, what are its numbers.
+//! The admin listener's routes: is the process alive, may it have traffic, what are its numbers. What else is asked of a
+//! running process comes before them, see [`crate::profiling`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -9,6 +9,7 @@
 //! * [`admin`]: `/livez`, `/readyz`, `/metrics`. [`metrics`]: figures that one scrape must show together.
 //! * [`signals`], [`process`]: from the command line to two running listeners and back. [`reload`]: another configuration
 //!   meanwhile.
+//! * [`profiling`]: where CPU time goes and who holds memory, where that is turned on.
 //! * [`probe`]: a health check that needs nothing beside the program itself.
 //! * [`journal`]: where the journal's segments are kept.
 //! * [`audit`]: what acknowledged, recorded and paid have to do with one another.
@@ -29,6 +30,7 @@ pub mod journal;
 pub mod metrics;
 pub mod probe;
 pub mod process;
+pub mod profiling;
 pub mod reload;
 pub mod signals;
 pub mod websocket;

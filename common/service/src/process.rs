@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use axum::Router;
 use common::config::Config;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -110,7 +109,7 @@ impl Listeners {
     pub fn serve(
         self,
         front: impl Front,
-        admin_router: Router,
+        admin_front: impl Front,
         http: HttpConfig,
         readiness: Readiness,
         shutdown: CancellationToken,
@@ -120,7 +119,7 @@ impl Listeners {
         let admin_shutdown = drained.clone();
         let admin_http = http.clone();
         let admin_task =
-            tokio::spawn(async move { serve(admin, admin_router, &admin_http, admin_shutdown).await });
+            tokio::spawn(async move { serve(admin, admin_front, &admin_http, admin_shutdown).await });
         let draining = shutdown.clone();
         tokio::spawn(async move {
             draining.cancelled().await;
@@ -175,6 +174,7 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::Router;
     use std::time::Duration;
 
     #[tokio::test]

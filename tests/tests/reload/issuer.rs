@@ -65,7 +65,7 @@ async fn every_bound_of_an_issuer_takes_effect_while_it_runs() {
     changing.set(&[("limits.settlements_batch_max", 1.into())]).await;
     assert_eq!(settle().await, 413);
 
-    changing.log_and_watch().await;
+    changing.what_every_service_has().await;
     changing.assert_all::<issuer::Config>();
 }
 

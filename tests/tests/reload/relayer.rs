@@ -86,7 +86,7 @@ async fn every_limit_of_a_relayer_takes_effect_while_it_runs() {
     changing.set(&[("limits.per_address_per_s", Value::Null)]).await;
     assert_eq!(first_refusal(&rig, &channel, &mut amount).await, None);
 
-    changing.log_and_watch().await;
+    changing.what_every_service_has().await;
     changing.assert_all::<relayer::Config>();
 }
 

@@ -85,7 +85,7 @@ async fn every_rule_of_a_settler_takes_effect_on_channels_that_wait_already() {
     let found = rig.stored(&late).await;
     assert_eq!(found.state.status, Status::Closing, "what was put off before keeps its time: {found:?}");
 
-    changing.log_and_watch().await;
+    changing.what_every_service_has().await;
     changing.assert_all::<settler::Config>();
 }
 

@@ -171,7 +171,8 @@ impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
             let service = hyper::service::service_fn(|request| {
                 let (request, answering) = progress.begin(request);
                 let incoming = Incoming::new(request, peer, rules.body_max_bytes);
-                let answered = answer(&rules.front, incoming, Instant::now() + rules.request_timeout);
+                let within = rules.front.within(&incoming, rules.request_timeout);
+                let answered = answer(&rules.front, incoming, Instant::now() + within);
                 async move { Ok::<_, Infallible>(answering.with(answered.await)) }
             });
             let io = TokioIo::new(Watched::new(stream, read_before, Arc::clone(&progress)));
@@ -269,7 +270,12 @@ impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
     /// To when there will be something to do if nothing happens: a request to give up, or quiet to do something about.
     fn set_timer(&mut self) {
         let quiet = self.quiet_since + self.patience;
-        let under_way = self.asked != self.answered && self.deadline > Instant::now();
+        let now = Instant::now();
+        if self.deadline <= now {
+            // One that is given longer than others may need it again.
+            self.deadline = now + self.rules.request_timeout;
+        }
+        let under_way = self.asked != self.answered;
         self.timer.as_mut().reset(if under_way { quiet.min(self.deadline) } else { quiet });
     }
 }

@@ -1,6 +1,7 @@
 //! Who answers a listener's requests: a router, or somebody who stands in front of one.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -19,6 +20,11 @@ use crate::error::ApiError;
 pub trait Front: Clone + Send + Sync + 'static {
     /// Answers one request.
     fn answer(&self, incoming: Incoming) -> impl Future<Output = Response> + Send;
+
+    /// In what time it is to be answered, where `usual` is `http.request_timeout_ms`.
+    fn within(&self, _: &Incoming, usual: Duration) -> Duration {
+        usual
+    }
 }
 
 /// A request as it came from its connection.
