@@ -12,16 +12,16 @@ use common::problem::{Code, Problem};
 use common::wire::{BatchResult, CloseAnswer, CloseRequest, PaymentAnswer, RelayerChannel};
 use service::body::{Json, Path, Raw};
 use service::error::ApiError;
+use service::openapi::Description;
+use service::openapi::operation::LINES;
 use service::websocket::Upgrade;
 
 use crate::accept::{Acceptor, refuse};
 use crate::error::Refusal;
 use crate::metrics::Ending;
+use crate::router;
 use crate::split::{Form, form_of, split};
 use crate::stream::{self, Streams};
-
-/// The media type of one JSON value a line.
-const LINES: &str = "application/x-ndjson";
 
 /// What every handler works with.
 pub(crate) struct App {
@@ -124,6 +124,15 @@ pub(crate) async fn close(
     limit(&app, peer).await?;
     let answer = app.acceptor.request_close(&id, &request).await?;
     Ok((StatusCode::ACCEPTED, Json(answer)))
+}
+
+/// `GET /openapi.json`
+pub(crate) async fn description(
+    State(app): AppState,
+    ConnectInfo(peer): Peer,
+) -> Result<&'static Description, ApiError> {
+    limit(&app, peer).await?;
+    Ok(router::description())
 }
 
 async fn limit(app: &App, peer: SocketAddr) -> Result<(), Refusal> {
