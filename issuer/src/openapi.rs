@@ -178,7 +178,7 @@ pub(crate) fn settle() -> Operation {
             Code::StaleFencingToken,
         ])
         .curl(format!(
-            "# Only the payee can: what another has signed is refused, invalid_signature\n\
+            "# What another than the payee has signed is refused: invalid_signature\n\
              curl --json '{shown}' \\\n  \"$ISSUER/v1/channels/$CHANNEL/settlements\""
         ))
 }
