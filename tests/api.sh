@@ -14,8 +14,7 @@ bin=${MILLRACE_BIN_DIR:-$PWD/target/debug}
 packages="schemathesis==4.32.5 openapi-spec-validator==0.9.0 cryptography==50.0.2"
 # What is tried follows from the seed and the descriptions alone; both runs together are to stay below a minute and a half.
 seed=1
-examples=25
-seconds=40
+examples=100
 
 fail() {
     echo "api: $*" >&2
@@ -87,10 +86,9 @@ try() {
         --no-color "$@")
 }
 
-for url in "$API_RELAYER" "$API_ISSUER"; do
-    try "$url/openapi.json" --url "$url" --max-time "$seconds" --continue-on-failure ||
-        fail "$url answers what its description does not say, or takes what it should refuse"
-done
+try ./relayer.json --url "$API_RELAYER" --continue-on-failure &&
+    try ./issuer.json --url "$API_ISSUER" --continue-on-failure ||
+    fail "a service answers what its description does not say, or takes what it should refuse"
 "$tools/venv/bin/python" tests/api_check.py --seen "$API_SEEN"
 
 # And a slip would be noticed: a description without an answer that is given is refused.

@@ -146,7 +146,13 @@ fn elements<'body>(
 ) -> Result<(Form, Vec<&'body [u8]>), Refusal> {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = media_type.and_then(|text| text.split(';').next()).map(str::trim);
-    let form = form_of(body, essence.is_some_and(|essence| essence.eq_ignore_ascii_case(LINES)))?;
+    let declared = essence.and_then(|essence| match essence.to_ascii_lowercase().as_str() {
+        LINES => Some(Form::Lines),
+        "application/json" => Some(Form::Array),
+        // People with curl forget it.
+        _ => None,
+    });
+    let form = form_of(body, declared)?;
     Ok((form, split(body, form, app.acceptor.tuning.bounds().batch_max)?))
 }
 

@@ -86,7 +86,7 @@ pub(crate) fn batch() -> Operation {
     Operation::new("pay_batch", PAYMENTS, "Presents several payments together")
         .about(
             "A JSON array, or one payment a line (`application/x-ndjson`), of at most `batch_max` payments (1024 where \
-             nothing else is configured). The answer has a result for each, in order and in the same form: what `POST \
+             nothing else is configured); without either media type the first character decides. The answer has a result for each, in order and in the same form: what `POST \
              /v1/payments` would have answered, a problem included. One that is malformed fails alone; payments of one \
              channel are taken in the order given.",
         )
