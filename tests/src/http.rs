@@ -1,10 +1,13 @@
-//! HTTP as it comes over the wire: status, headers and bytes, for tests of what clients are promised.
+//! HTTP as it comes over the wire: status, headers and bytes, for tests of what clients are promised. What a service
+//! describes in its OpenAPI description is checked on the way, in every test.
 
 use common::problem::{CONTENT_TYPE, Problem};
 use reqwest::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, RETRY_AFTER};
 use reqwest::{Client, Method};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
+
+use crate::described::faults;
 
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -72,7 +75,10 @@ pub struct Reply {
 
 impl Reply {
     async fn of(request: reqwest::RequestBuilder) -> Reply {
-        let response = request.send().await.unwrap_or_else(|error| panic!("no answer: {error:?}"));
+        let (client, request) = request.build_split();
+        let request = request.unwrap_or_else(|error| panic!("no request: {error}"));
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let response = client.execute(request).await.unwrap_or_else(|error| panic!("no answer: {error:?}"));
         let header = |name| {
             let value = response.headers().get(name)?;
             Some(value.to_str().expect("headers of ours are ASCII").to_owned())
@@ -80,7 +86,10 @@ impl Reply {
         let (content_type, retry_after) = (header(CONTENT_TYPE_HEADER), header(RETRY_AFTER));
         let status = response.status().as_u16();
         let body = response.text().await.unwrap_or_else(|error| panic!("the answer breaks off: {error:?}"));
-        Reply { status, content_type, retry_after, body }
+        let reply = Reply { status, content_type, retry_after, body };
+        let faults = faults(&method, &path, &reply);
+        assert!(faults.is_empty(), "{method} {path}: {faults:?}, {reply:?}");
+        reply
     }
 
     /// The body of a success.

@@ -284,6 +284,12 @@ impl Operation {
         for (status, codes) in by_status {
             responses.insert(status.to_string(), refusal(status, &codes, generator));
         }
+        for response in responses.values_mut() {
+            response["headers"]["x-request-id"] = json!({
+                "description": "What the request is called in logs and traces.",
+                "schema": { "type": "string" },
+            });
+        }
         responses
     }
 }
