@@ -92,7 +92,7 @@ try ./relayer.json --url "$API_RELAYER" --continue-on-failure &&
 "$tools/venv/bin/python" tests/api_check.py --seen "$API_SEEN"
 
 # And a slip would be noticed: a description without an answer that is given is refused.
-for slip in no-status no-field; do
+for slip in no-status other-type; do
     "$tools/venv/bin/python" tests/api_check.py --spoil "$slip" "$work/$slip.json"
     if try "./$slip.json" --url "$API_RELAYER" --include-path '/v1/channels/{id}' >"$work/$slip.log" 2>&1; then
         fail "$slip: an answer that the description does not have was not noticed"

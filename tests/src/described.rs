@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use common::problem::{Code, Problem};
 use jsonschema::Validator;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -20,17 +21,30 @@ static SERVICES: LazyLock<[Described; 2]> = LazyLock::new(|| {
 });
 
 /// What is wrong with an answer, by each service that has the route; nothing where one of them describes it so, or none
-/// has the route.
+/// has the route. Which service answered is not known: where one of them has no such route, it may say so.
 pub fn faults(method: &Method, path: &str, reply: &Reply) -> Vec<String> {
     let mut faults = Vec::new();
     for service in SERVICES.iter() {
-        let Some(responses) = service.responses(method, path) else { continue };
+        let Some(responses) = service.responses(method, path) else {
+            if is_no_route(reply) {
+                return Vec::new();
+            }
+            continue;
+        };
         match service.fault(responses, reply) {
             Some(fault) => faults.push(fault),
             None => return Vec::new(),
         }
     }
     faults
+}
+
+/// True for the answers where there is no route, or none that takes the method.
+fn is_no_route(reply: &Reply) -> bool {
+    let problem: Option<Problem> = serde_json::from_str(&reply.body).ok();
+    problem.is_some_and(|problem| {
+        problem.status == reply.status && [Code::NotFound, Code::MethodNotAllowed].contains(&problem.code)
+    })
 }
 
 impl Described {
