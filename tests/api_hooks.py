@@ -1,5 +1,5 @@
 """What schemathesis cannot guess: keys, channels and signatures. Has half of the requests that fit their schemas be
-ones that are taken, so that answers to what went well are checked as well as refusals.
+ones that are taken, or refused for a reason beyond their form, so that those answers are checked as well.
 
 The bytes that are signed are written here once more, from docs/API.md, and by another implementation of Ed25519.
 
@@ -22,6 +22,8 @@ ISSUER, RELAYER = os.environ["API_ISSUER"], os.environ["API_RELAYER"]
 ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 # Shorter than a channel may live where `limits.channel_lifetime_min_s` is not set to 1.
 SHORT_LIFE_S = 2
+# More than `batch_max` and `limits.settlements_batch_max`.
+TOO_MANY = 2_000
 
 
 def base58(raw):
@@ -72,8 +74,8 @@ class Channel:
 
     salts = itertools.count(time.time_ns())
 
-    def __init__(self, payee, capacity=1_000_000, life_s=86_400):
-        self.amount = 0
+    def __init__(self, payee, capacity=1_000_000, life_s=86_400, chain=None):
+        self.amount, self.chain = 0, chain
         terms = {
             "issuer": INFO["public_key"],
             "payer": PAYER.text(),
@@ -85,8 +87,12 @@ class Channel:
             "salt": str(next(self.salts)),
             "scheme": "ed25519",
         }
+        scheme = b"\0"
+        if chain:
+            terms["scheme"] = {"payword": {"root": base58(chain[0]), "unit": "1", "length": len(chain) - 1}}
+            scheme = b"".join([b"\1", chain[0], u64(1), u64(len(chain) - 1)])
         keys = [raw(terms[name]) for name in ("issuer", "payer", "payer_authorizer", "payee")]
-        bound = [u64(capacity), i64(terms["expires_at"]), u64(int(terms["salt"])), b"\0"]
+        bound = [u64(capacity), i64(terms["expires_at"]), u64(int(terms["salt"])), scheme]
         asset = terms["asset"].encode()
         of_terms = b"".join([b"millrace:channel:1", *keys, struct.pack("<H", len(asset)), asset, *bound])
         self.id_bytes = hashlib.sha256(of_terms).digest()
@@ -97,12 +103,18 @@ class Channel:
         assert ask(f"{ISSUER}/v1/channels", self.opening)["channel_id"] == self.id
         return self
 
-    def signature(self):
-        return PAYER.sign(b"\x56\x01", self.id_bytes, u64(self.amount), i64(0))
-
-    def payment(self):
+    def next_amount(self):
         self.amount += 1
-        return {"channel_id": self.id, "cumulative_amount": str(self.amount), "signature": self.signature()}
+        return self.amount
+
+    def voucher(self, amount):
+        return PAYER.sign(b"\x56\x01", self.id_bytes, u64(amount), i64(0))
+
+    def payment(self, amount=None):
+        amount = amount or self.next_amount()
+        if self.chain:
+            return {"channel_id": self.id, "proof": {"payword": {"k": amount, "token": base58(self.chain[amount])}}}
+        return {"channel_id": self.id, "cumulative_amount": str(amount), "signature": self.voucher(amount)}
 
     def close(self):
         return {"requested_by": "payer", "signature": PAYER.sign(b"millrace:close:1", self.id_bytes)}
@@ -110,74 +122,140 @@ class Channel:
     def refund(self):
         return {"signature": PAYER.sign(b"millrace:refund:1", self.id_bytes)}
 
-    def settlement(self):
-        self.amount += 1
-        parts = [b"millrace:settle:1", self.id_bytes, u64(self.amount), b"\0", u64(1)]
+    def settlement(self, amount=None, close=False, token=1):
+        amount = amount or self.next_amount()
+        parts = [b"millrace:settle:1", self.id_bytes, u64(amount), bytes([close]), u64(token)]
         return {
-            "cumulative_amount": str(self.amount),
+            "cumulative_amount": str(amount),
             "expires_at": 0,
-            "signature": self.signature(),
-            "close": False,
-            "fencing_token": 1,
+            "signature": self.voucher(amount),
+            "close": close,
+            "fencing_token": token,
             "payee_signature": PAYEE.sign(*parts),
         }
 
 
+def chain(length):
+    """The values of a hash chain, from its end, which is what the payer commits to."""
+    values = [hashlib.sha256(str(time.time_ns()).encode()).digest()]
+    for _ in range(length):
+        values.append(hashlib.sha256(values[-1]).digest())
+    return values[::-1]
+
+
+def settled(channel):
+    """Has the settler close a channel."""
+    ask(f"{RELAYER}/v1/channels/{channel.id}/close", channel.close())
+    for _ in range(200):
+        if ask(f"{RELAYER}/v1/channels/{channel.id}")["status"] == "closed":
+            return channel
+        time.sleep(0.1)
+    raise AssertionError("the settler does not close a channel")
+
+
 INFO = ask(f"{ISSUER}/v1/issuer")
+# That of the relayer, and one whose key is here, so that it can settle.
+SELLER = os.environ["API_PAYEE"]
 PAYER, PAYEE = Key("payer"), Key("payee")
 for party in (PAYER, PAYEE):
     ask(f"{ISSUER}/v1/accounts", {"public_key": party.text()})
-# One that pays the relayer's payee, one whose payee is ours to settle for, and one that is over soon.
-PAYING, SETTLING = Channel(os.environ["API_PAYEE"]).opened(), Channel(PAYEE.text()).opened()
+PAYING, ENDING = Channel(SELLER).opened(), Channel(SELLER, life_s=20).opened()
+CHAIN = Channel(SELLER, chain=chain(500)).opened()
+SETTLING = Channel(PAYEE.text()).opened()
 EXPIRED = Channel(PAYEE.text(), capacity=10, life_s=SHORT_LIFE_S).opened()
+CLOSED = settled(Channel(SELLER).opened())
+CLOSED_BY_US = Channel(PAYEE.text(), capacity=10).opened()
+ask(f"{ISSUER}/v1/channels/{CLOSED_BY_US.id}/settlements", CLOSED_BY_US.settlement(1, close=True))
 
 
 def of(channel):
     return {"id": channel.id}
 
 
-def settled_in_batch():
-    return {"settlements": [{"channel_id": SETTLING.id, **SETTLING.settlement()}, {"not": "a settlement"}]}
+def once_expired(body):
+    time.sleep(max(0, EXPIRED.opening["terms"]["expires_at"] + 1 - time.time()))
+    return of(EXPIRED), body
 
 
-def refunded():
-    left_s = EXPIRED.opening["terms"]["expires_at"] + 1 - time.time()
-    time.sleep(max(0, left_s))
-    return of(EXPIRED), EXPIRED.refund()
-
-
-def closed():
-    channel = Channel(os.environ["API_PAYEE"], capacity=10).opened()
+def closed_now():
+    channel = Channel(SELLER, capacity=10).opened()
     return of(channel), channel.close()
 
 
-def opening():
-    """Each second one is open already."""
-    return SETTLING.opening if next(OPENINGS) % 2 else Channel(PAYEE.text(), capacity=10).opening
-
-
-def paid_in_batch(case):
-    payments = [PAYING.payment(), {"not": "a payment"}]
+def in_lines(case, payments):
     if case.media_type == "application/x-ndjson":
-        return None, "".join(json.dumps(payment) + "\n" for payment in payments)
-    return None, payments
+        return "".join(json.dumps(payment) + "\n" for payment in payments)
+    return payments
 
 
-# What is taken: the path's parameters, where there are any, and the body.
-TAKEN = {
-    (RELAYER, "POST /v1/payments"): lambda case: (None, PAYING.payment()),
-    (RELAYER, "POST /v1/payments/batch"): paid_in_batch,
-    (RELAYER, "GET /v1/channels/{id}"): lambda case: (of(PAYING), None),
-    (RELAYER, "POST /v1/channels/{id}/close"): lambda case: closed(),
-    (ISSUER, "POST /v1/accounts"): lambda case: (None, {"public_key": Key(str(time.time_ns())).text()}),
-    (ISSUER, "GET /v1/accounts/{key}"): lambda case: ({"key": PAYER.text()}, None),
-    (ISSUER, "POST /v1/channels"): lambda case: (None, opening()),
-    (ISSUER, "GET /v1/channels/{id}"): lambda case: (of(SETTLING), None),
-    (ISSUER, "POST /v1/channels/{id}/refund"): lambda case: refunded(),
-    (ISSUER, "POST /v1/channels/{id}/settlements"): lambda case: (of(SETTLING), SETTLING.settlement()),
-    (ISSUER, "POST /v1/settlements"): lambda case: (None, settled_in_batch()),
+# What is sent in place of what was made up, in turn: the path's parameters, where there are any, and the body. The first
+# ones are taken; the others are refused, each for its own reason.
+SENT = {
+    (RELAYER, "POST /v1/payments"): [
+        lambda case: (None, PAYING.payment()),
+        lambda case: (None, CHAIN.payment()),
+        # The latest again; one below it; more than there is; somebody else's; too late; and one with a wrong signature.
+        lambda case: (None, PAYING.payment(PAYING.amount or None)),
+        lambda case: (None, PAYING.payment(max(1, PAYING.amount - 1))),
+        lambda case: (None, PAYING.payment(2_000_000)),
+        lambda case: (None, SETTLING.payment(1)),
+        lambda case: (None, ENDING.payment(1)),
+        lambda case: (None, CLOSED.payment(1)),
+        lambda case: (None, PAYING.payment(1) | {"cumulative_amount": "999999"}),
+    ],
+    (RELAYER, "POST /v1/payments/batch"): [
+        lambda case: (None, in_lines(case, [PAYING.payment(), {"not": "a payment"}, CHAIN.payment()])),
+        lambda case: (None, in_lines(case, [0] * TOO_MANY)),
+    ],
+    (RELAYER, "GET /v1/channels/{id}"): [
+        lambda case: (of(PAYING), None),
+        lambda case: (of(CHAIN), None),
+        lambda case: (of(CLOSED), None),
+        lambda case: (of(SETTLING), None),
+    ],
+    (RELAYER, "POST /v1/channels/{id}/close"): [
+        lambda case: closed_now(),
+        lambda case: (of(PAYING), SETTLING.close()),
+        lambda case: (of(SETTLING), SETTLING.close()),
+        lambda case: (of(ENDING), ENDING.close()),
+    ],
+    (ISSUER, "POST /v1/accounts"): [
+        lambda case: (None, {"public_key": Key(str(time.time_ns())).text()}),
+    ],
+    (ISSUER, "GET /v1/accounts/{key}"): [lambda case: ({"key": PAYER.text()}, None)],
+    (ISSUER, "POST /v1/channels"): [
+        lambda case: (None, Channel(PAYEE.text(), capacity=10).opening),
+        lambda case: (None, SETTLING.opening),
+        lambda case: (None, Channel(PAYEE.text(), capacity=10**18).opening),
+        lambda case: (None, Channel(Key("a stranger").text()).opening),
+        lambda case: (None, Channel(SELLER, chain=CHAIN.chain).opening),
+        lambda case: (None, Channel(PAYEE.text()).opening | {"signature": SETTLING.opening["signature"]}),
+    ],
+    (ISSUER, "GET /v1/channels/{id}"): [lambda case: (of(SETTLING), None), lambda case: (of(CLOSED), None)],
+    (ISSUER, "POST /v1/channels/{id}/refund"): [
+        lambda case: once_expired(EXPIRED.refund()),
+        lambda case: (of(SETTLING), SETTLING.refund()),
+        lambda case: (of(CLOSED), CLOSED.refund()),
+        lambda case: (of(SETTLING), CLOSED.refund()),
+    ],
+    (ISSUER, "POST /v1/channels/{id}/settlements"): [
+        lambda case: (of(SETTLING), SETTLING.settlement()),
+        lambda case: (of(SETTLING), SETTLING.settlement(2_000_000)),
+        lambda case: (of(SETTLING), SETTLING.settlement(1, close=True)),
+        lambda case: (of(SETTLING), SETTLING.settlement(token=0)),
+        lambda case: (of(SETTLING), SETTLING.settlement() | {"fencing_token": 2}),
+        lambda case: (of(CLOSED_BY_US), CLOSED_BY_US.settlement(2)),
+        lambda case: once_expired(EXPIRED.settlement(1)),
+    ],
+    (ISSUER, "POST /v1/settlements"): [
+        lambda case: (
+            None,
+            {"settlements": [{"channel_id": SETTLING.id, **SETTLING.settlement()}, {"not": "a settlement"}]},
+        ),
+        lambda case: (None, {"settlements": [0] * TOO_MANY}),
+    ],
 }
-TURNS, OPENINGS = itertools.count(), itertools.count()
+TURNS = {route: itertools.count() for route in SENT}
 
 
 def service_of(case):
@@ -198,10 +276,14 @@ def filter_case(context, case):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    make = TAKEN.get((service_of(case), f"{case.operation.method.upper()} {case.operation.path}"))
-    # What is meant to be refused stays as it is.
-    if make is None or case.meta is None or case.meta.generation.mode.is_negative or next(TURNS) % 2:
+    route = (service_of(case), f"{case.operation.method.upper()} {case.operation.path}")
+    # What is meant to be refused stays as it is, and so does each second of the others.
+    if route not in SENT or case.meta is None or case.meta.generation.mode.is_negative:
         return
+    turn, other = divmod(next(TURNS[route]), 2)
+    if other:
+        return
+    make = SENT[route][turn % len(SENT[route])]
     parameters, body = make(case)
     if parameters is not None:
         case.path_parameters = parameters
