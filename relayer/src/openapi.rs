@@ -36,7 +36,7 @@ const LATER: [Code; 4] =
     [Code::RateLimited, Code::Overloaded, Code::StoreUnavailable, Code::IssuerUnavailable];
 
 pub(crate) fn payment() -> Operation {
-    let mut body = Media::json::<PaymentRequest>().example("voucher", examples::voucher());
+    let mut body = Media::json::<PaymentRequest>().example("a voucher", examples::voucher());
     for (name, payment) in [("payword", examples::payword()), ("paytree", examples::paytree())] {
         body = body.example(name, payment);
     }

@@ -172,11 +172,12 @@ fn answers(text: &mut String, status: &str, answer: &Value) {
     line(text, format_args!("| {status} | {} | {} |", kinds.join("; "), string(&answer["description"])));
 }
 
-/// The shortest example of a body, as it goes over the wire; JSON is set in lines.
+/// The first example of a body, by its name, as it goes over the wire; JSON is set in lines.
 fn example(text: &mut String, media_type: &str, media: &Value) {
-    let examples = media["examples"].as_object().into_iter().flatten().map(|(_, example)| &example["value"]);
-    let Some(shortest) = examples.min_by_key(|value| value.to_string().len()) else { return };
-    match shortest {
+    let Some((_, first)) = media["examples"].as_object().and_then(|examples| examples.iter().next()) else {
+        return;
+    };
+    match &first["value"] {
         Value::String(lines) => line(text, format_args!("\n```json\n{}\n```", lines.trim_end())),
         value => {
             assert_eq!(media_type, "application/json");
