@@ -79,6 +79,27 @@ mod tests {
         is_current("API.md", &page::page(relayer::openapi(), issuer::openapi()));
     }
 
+    #[test]
+    fn every_message_that_is_signed_is_on_the_page() {
+        let page = page::page(relayer::openapi(), issuer::openapi());
+        let (_, section) = page.split_once("\n## What is signed\n").expect("the section");
+        let code = std::fs::read_to_string(docs().join("../common/src/message.rs")).expect("the messages");
+        let (code, _) = code.split_once("#[cfg(test)]").unwrap_or((&code, ""));
+        // Of each function: its name, and the head that tells its message from every other.
+        let functions: Vec<&str> = code.split("pub fn ").skip(1).collect();
+        let heads = functions.iter().filter_map(|function| {
+            let (name, body) = function.split_once('(')?;
+            Some((name, body.split_once("b\"")?.1.split_once('"')?.0))
+        });
+        let mut found = 0;
+        for (name, head) in heads {
+            let row = section.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+            assert!(row.is_some_and(|row| row.contains(&format!("\"{head}\""))), "{name} {head}: {row:?}");
+            found += 1;
+        }
+        assert_eq!(found, functions.len() - 1, "a voucher alone begins with bytes and no text");
+    }
+
     /// Every place of a description that holds a schema beside examples of it: bodies, answers and parameters.
     fn exemplified<'tree>(tree: &'tree Value, found: &mut Vec<(&'tree Value, Vec<&'tree Value>)>) {
         if let (Some(schema), Some(examples)) = (tree.get("schema"), tree.get("examples")) {

@@ -121,7 +121,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     }
 }
 
-/// The schemas that were referred to, each open to fields that only a newer server knows where it is an answer's.
+/// The schemas that were referred to.
 fn schemas(generator: &mut SchemaGenerator) -> Map<String, Value> {
     let mut schemas = generator.take_definitions(true);
     for schema in schemas.values_mut() {
