@@ -21,16 +21,15 @@ static SERVICES: LazyLock<[Described; 2]> = LazyLock::new(|| {
 });
 
 /// What is wrong with an answer, by each service that has the route; nothing where one of them describes it so, or none
-/// has the route. Which service answered is not known: where one of them has no such route, it may say so.
+/// has the route. Which listener answered is not known, and one that has no such route may say so: that those that have it
+/// do not is a test of its own, `tests/tests/api.rs`.
 pub fn faults(method: &Method, path: &str, reply: &Reply) -> Vec<String> {
     let mut faults = Vec::new();
+    if is_no_route(reply) {
+        return faults;
+    }
     for service in SERVICES.iter() {
-        let Some(responses) = service.responses(method, path) else {
-            if is_no_route(reply) {
-                return Vec::new();
-            }
-            continue;
-        };
+        let Some(responses) = service.responses(method, path) else { continue };
         match service.fault(responses, reply) {
             Some(fault) => faults.push(fault),
             None => return Vec::new(),
