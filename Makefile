@@ -26,6 +26,7 @@ test: test-deps  ## Run every test
 		set -x; $(CARGO) test --locked --workspace; \
 	fi
 	tests/k8s.sh
+	tests/api.sh
 
 bench: deps  ## Measure what payments cost (docs/BENCHMARKS.md); ARGS=--brief only shows that it runs
 	$(CARGO) bench --locked -p cli --bench bench -- $(ARGS)

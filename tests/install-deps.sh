@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what Millrace needs beside Rust: a Redis server, and a C compiler with make for the embedded SQL database and
 # the allocator. With --test also what tests run beside it: PostgreSQL, nginx, HAProxy, Prometheus, Chromium,
-# systemd-analyze, Python with venv. Does nothing where all is there. Called by `make`.
+# systemd-analyze, Python with venv, curl. Does nothing where all is there. Called by `make`.
 set -eu
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -35,6 +35,7 @@ if [ "${1-}" = --test ]; then
     has_balancer haproxy || missing="$missing haproxy"
     has systemd-analyze || missing="$missing systemd"
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+    has curl || missing="$missing curl"
 fi
 if ! has cargo; then
     echo "cargo is missing: install Rust first (see the Rust project's own pages), then run make again" >&2

@@ -80,6 +80,8 @@ pub(crate) enum Command {
     /// Check or show a service's configuration, or print its JSON Schema.
     #[command(subcommand)]
     Config(commands::config::ConfigCommand),
+    /// Print the OpenAPI description of a service's routes.
+    Openapi(commands::openapi::OpenapiArgs),
     /// Start again after Redis lost everything.
     Recover(commands::recover::RecoverArgs),
     /// Have all processes write what only this version can read, once none of an older version runs.

@@ -14,6 +14,7 @@ pub(crate) mod journal;
 pub(crate) mod keys;
 pub(crate) mod load;
 pub(crate) mod manual;
+pub(crate) mod openapi;
 pub(crate) mod pay;
 pub(crate) mod recover;
 mod service;
@@ -57,6 +58,7 @@ pub(crate) fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitCod
             Command::Journal(command) => journal::run(command, printer).await,
             Command::Verify(command) => verify::run(command, printer).await,
             Command::Config(command) => config::run(command, printer),
+            Command::Openapi(args) => openapi::run(args, printer),
             Command::Completions(args) => manual::completions(args),
             Command::Man(args) => manual::man(args, printer),
             Command::Recover(args) => recover::run(args, printer).await,

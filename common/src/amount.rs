@@ -125,6 +125,7 @@ impl JsonSchema for Amount {
         json_schema!({
             "type": "string",
             "pattern": "^(0|[1-9][0-9]{0,19})$",
+            "maxLength": 20,
             "description": "atomic units as a canonical decimal string, at most 18446744073709551615",
         })
     }

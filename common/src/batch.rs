@@ -12,7 +12,7 @@
 //! A settlement that was settled before gets its first receipt again, with the place that it had then, and is no leaf.
 
 use ed25519_dalek::SigningKey;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -27,13 +27,20 @@ use crate::wire::{Inclusion, InvalidJson, Receipt, SettlementRequest};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettlementsRequest {
-    /// [`ChannelSettlement`]s, not yet looked at.
+    /// [`ChannelSettlement`]s, not yet looked at; at least one.
+    #[schemars(schema_with = "settlements_schema")]
     pub settlements: Vec<Value>,
+}
+
+/// What is none is said in its place, and spoils no other: so anything may stand there.
+fn settlements_schema(generator: &mut SchemaGenerator) -> Schema {
+    let element = generator.subschema_for::<ChannelSettlement>();
+    json_schema!({ "type": "array", "minItems": 1, "items": { "anyOf": [element, true] } })
 }
 
 /// One settlement of a batch: the fields of [`SettlementRequest`], and the channel that stands in the path where one
 /// settlement comes alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ChannelSettlement {
     /// The channel.
     pub channel_id: ChannelId,

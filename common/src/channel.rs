@@ -25,10 +25,12 @@ pub struct Terms {
     /// The seller.
     pub payee: PublicKey,
     /// Name of the unit that amounts count, 1 to 64 bytes of visible ASCII.
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[!-~]+$"))]
     pub asset: String,
     /// The deposit, in atomic units: the most that the channel can ever pay.
     pub capacity: Amount,
     /// Unix time in seconds after which nothing is settled and the payer may take the rest back.
+    #[schemars(range(min = 1))]
     pub expires_at: i64,
     /// Chosen by the payer, so that equal terms can open different channels.
     #[serde(with = "decimal")]

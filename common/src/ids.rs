@@ -101,6 +101,8 @@ macro_rules! base58_bytes {
                 json_schema!({
                     "type": "string",
                     "pattern": "^[1-9A-HJ-NP-Za-km-z]+$",
+                    "minLength": $len,
+                    "maxLength": five8::$max,
                     "description": concat!("base58 of ", $len, " bytes"),
                 })
             }

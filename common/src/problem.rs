@@ -118,7 +118,7 @@ pub struct Problem {
     /// A URN that ends in the code.
     #[serde(rename = "type")]
     pub type_uri: String,
-    /// [`Code::title`].
+    /// A short sentence that is the same for every occurrence of the code.
     pub title: String,
     /// The HTTP status.
     pub status: u16,

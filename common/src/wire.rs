@@ -1,5 +1,6 @@
 //! JSON bodies as they cross HTTP between payer, relayer, settler and issuer. Unknown fields are refused.
 
+mod payment_form;
 mod payment_receipt;
 mod proof;
 mod settlement;
@@ -67,8 +68,8 @@ pub fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, InvalidJson> {
     }
 }
 
-/// `POST /v1/payments`, and one element of a batch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// `POST /v1/payments`, and one element of a batch. Its schema is `payment_form`, which says what a relayer reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentRequest {
     /// The channel that pays.
     pub channel_id: ChannelId,
@@ -77,7 +78,6 @@ pub struct PaymentRequest {
     pub cumulative_amount: Amount,
     /// What shows that the payer agreed to it.
     #[serde(flatten, with = "spread")]
-    #[schemars(with = "ProofForm")]
     pub proof: Proof,
 }
 

@@ -16,10 +16,12 @@ use common::wire::{
 use service::body::{Json, Path, Query};
 use service::error::ApiError;
 use service::issuer_client::{Books, ChannelQuery};
+use service::openapi::Description;
 
 use crate::error::to_api;
 use crate::ledger::{Ledger, LedgerError, Opened};
 use crate::metrics::Metrics;
+use crate::router;
 
 /// What handlers work with.
 #[derive(Clone, Debug)]
@@ -130,6 +132,10 @@ pub(crate) async fn settle_all(
 
 pub(crate) async fn books(State(app): State<App>) -> Answer<Json<Books>> {
     app.ledger.verify_books().await.map(Json).map_err(to_api)
+}
+
+pub(crate) async fn description() -> &'static Description {
+    router::description()
 }
 
 /// Counts each request under its operation and the code of its answer.

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //!
-//! * `router`, `handlers`, `error`: HTTP, and nothing but HTTP.
+//! * `router`, `handlers`, `error`: HTTP, and nothing but HTTP. `openapi`: what is said of each route.
 //! * [`ledger`]: where money moves. One database transaction an operation, double-entry postings in each.
 //! * [`config`]: every key, with `config.issuer.yaml` beside this crate as its reference.
 //! * `metrics`: what `/metrics` counts.
@@ -12,6 +12,7 @@ mod error;
 mod handlers;
 pub mod ledger;
 mod metrics;
+mod openapi;
 mod router;
 
 use std::time::Duration;
@@ -37,6 +38,11 @@ use crate::metrics::Metrics;
 /// The command line of the `issuer` program.
 pub fn command() -> clap::Command {
     service::process::command("issuer", "Millrace's reference issuer")
+}
+
+/// The OpenAPI description of the public listener, as it is served at `/openapi.json`.
+pub fn openapi() -> &'static serde_json::Value {
+    router::description().tree()
 }
 
 /// Runs the issuer until SIGTERM or SIGINT.

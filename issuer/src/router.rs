@@ -1,24 +1,38 @@
 //! Every route of the issuer.
 
+use std::sync::LazyLock;
+
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
-use service::error::with_fallbacks;
+use service::openapi::{self as described, Description, Routes};
 
 use crate::handlers::{self, App};
+use crate::openapi;
 
-/// The public routes.
+/// The public routes, with what the description says of each.
+fn routes() -> Routes<App> {
+    Routes::default()
+        .get("/v1/issuer", handlers::info, openapi::info())
+        .post("/v1/accounts", handlers::register, openapi::register())
+        .get("/v1/accounts/{key}", handlers::account, openapi::account())
+        .post("/v1/channels", handlers::open, openapi::open())
+        .get("/v1/channels", handlers::channels, openapi::channels())
+        .get("/v1/channels/{id}", handlers::channel, openapi::channel())
+        .post("/v1/channels/{id}/refund", handlers::refund, openapi::refund())
+        .post("/v1/channels/{id}/settlements", handlers::settle, openapi::settle())
+        .post("/v1/settlements", handlers::settle_all, openapi::settle_all())
+        .get("/v1/books", handlers::books, openapi::books())
+        .get(described::PATH, handlers::description, openapi::itself())
+}
+
+/// The description of these routes, made once.
+pub(crate) fn description() -> &'static Description {
+    static DESCRIPTION: LazyLock<Description> = LazyLock::new(|| routes().describe(&openapi::ABOUT));
+    &DESCRIPTION
+}
+
+/// The public listener.
 pub(crate) fn router(app: App) -> Router {
-    let routes = Router::new()
-        .route("/v1/issuer", get(handlers::info))
-        .route("/v1/accounts", post(handlers::register))
-        .route("/v1/accounts/{key}", get(handlers::account))
-        .route("/v1/channels", post(handlers::open).get(handlers::channels))
-        .route("/v1/channels/{id}", get(handlers::channel))
-        .route("/v1/channels/{id}/refund", post(handlers::refund))
-        .route("/v1/channels/{id}/settlements", post(handlers::settle))
-        .route("/v1/settlements", post(handlers::settle_all))
-        .route("/v1/books", get(handlers::books))
-        .route_layer(from_fn_with_state(app.metrics.clone(), handlers::measured));
-    with_fallbacks(routes).with_state(app)
+    let measured = from_fn_with_state(app.metrics.clone(), handlers::measured);
+    routes().into_router(|router| router.route_layer(measured)).with_state(app)
 }

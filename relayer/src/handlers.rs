@@ -12,16 +12,16 @@ use common::problem::{Code, Problem};
 use common::wire::{BatchResult, CloseAnswer, CloseRequest, PaymentAnswer, RelayerChannel};
 use service::body::{Json, Path, Raw};
 use service::error::ApiError;
+use service::openapi::Description;
+use service::openapi::operation::LINES;
 use service::websocket::Upgrade;
 
 use crate::accept::{Acceptor, refuse};
 use crate::error::Refusal;
 use crate::metrics::Ending;
+use crate::router;
 use crate::split::{Form, form_of, split};
 use crate::stream::{self, Streams};
-
-/// The media type of one JSON value a line.
-const LINES: &str = "application/x-ndjson";
 
 /// What every handler works with.
 pub(crate) struct App {
@@ -126,6 +126,15 @@ pub(crate) async fn close(
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
+/// `GET /openapi.json`
+pub(crate) async fn description(
+    State(app): AppState,
+    ConnectInfo(peer): Peer,
+) -> Result<&'static Description, ApiError> {
+    limit(&app, peer).await?;
+    Ok(router::description())
+}
+
 async fn limit(app: &App, peer: SocketAddr) -> Result<(), Refusal> {
     app.acceptor.tuning.limits.check_address(peer.ip(), 1).await.map_err(Refusal::RateLimited)
 }
@@ -137,7 +146,13 @@ fn elements<'body>(
 ) -> Result<(Form, Vec<&'body [u8]>), Refusal> {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = media_type.and_then(|text| text.split(';').next()).map(str::trim);
-    let form = form_of(body, essence.is_some_and(|essence| essence.eq_ignore_ascii_case(LINES)))?;
+    let declared = essence.and_then(|essence| match essence.to_ascii_lowercase().as_str() {
+        LINES => Some(Form::Lines),
+        "application/json" => Some(Form::Array),
+        // People with curl forget it.
+        _ => None,
+    });
+    let form = form_of(body, declared)?;
     Ok((form, split(body, form, app.acceptor.tuning.bounds().batch_max)?))
 }
 

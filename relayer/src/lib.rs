@@ -4,7 +4,7 @@
 //! # Layout
 //!
 //! * [`start`]: from a [`Config`] to two listeners, and back down.
-//! * `router`, `handlers`: HTTP. `split`: the elements of a batch. `error`: the only map from errors to problem codes.
+//! * `router`, `handlers`: HTTP. `openapi`: what is said of each route. `split`: the elements of a batch. `error`: the only map from errors to problem codes.
 //! * `stream`: payments over a WebSocket connection, many on their way at once.
 //! * `accept`: what happens to a payment. `proof`: whether it holds, with what is known of its channel. `requests`: reading a channel, and asking for its close.
 //! * `receipts`: the payee's signed word for a payment, where it is asked for.
@@ -19,6 +19,7 @@ mod error;
 mod handlers;
 mod limits;
 mod metrics;
+mod openapi;
 mod proof;
 mod readiness;
 mod receipts;
@@ -64,6 +65,11 @@ pub use split::split_batch;
 /// The command line of the `relayer` program.
 pub fn command() -> clap::Command {
     service::process::command("relayer", "Checks payments and has Redis record them")
+}
+
+/// The OpenAPI description of the public listener, as it is served at `/openapi.json`.
+pub fn openapi() -> &'static serde_json::Value {
+    router::description().tree()
 }
 
 /// Runs a relayer until SIGTERM or SIGINT.

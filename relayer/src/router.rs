@@ -1,21 +1,38 @@
 //! The routes of the public listener.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::http::Method;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use service::error::with_fallbacks;
 use service::http::{Front, Incoming};
+use service::openapi::{self as described, Description, Routes};
 
 use crate::handlers::{self, App};
+use crate::openapi;
 
 /// Where a payment is sent.
 const PAYMENTS: &str = "/v1/payments";
 
-/// Every route that payers see, and a short way to the one that they ask all the time: what a router does for any route
-/// costs as much as a payment's hash.
+/// Every route that payers see, with what the description says of it.
+fn routes() -> Routes<Arc<App>> {
+    Routes::default()
+        .post(PAYMENTS, handlers::payment, openapi::payment())
+        .post("/v1/payments/batch", handlers::batch, openapi::batch())
+        .get("/v1/payments/stream", handlers::stream, openapi::stream())
+        .get("/v1/channels/{id}", handlers::channel, openapi::channel())
+        .post("/v1/channels/{id}/close", handlers::close, openapi::close())
+        .get(described::PATH, handlers::description, openapi::itself())
+}
+
+/// The description of these routes, made once.
+pub(crate) fn description() -> &'static Description {
+    static DESCRIPTION: LazyLock<Description> = LazyLock::new(|| routes().describe(&openapi::ABOUT));
+    &DESCRIPTION
+}
+
+/// The routes, and a short way to the one that payers ask all the time: what a router does for any route costs as much
+/// as a payment's hash.
 #[derive(Clone)]
 pub(crate) struct Public {
     app: Arc<App>,
@@ -24,13 +41,8 @@ pub(crate) struct Public {
 
 impl Public {
     pub(crate) fn new(app: Arc<App>) -> Self {
-        let routes = Router::new()
-            .route(PAYMENTS, post(handlers::payment))
-            .route("/v1/payments/batch", post(handlers::batch))
-            .route("/v1/payments/stream", get(handlers::stream))
-            .route("/v1/channels/{id}", get(handlers::channel))
-            .route("/v1/channels/{id}/close", post(handlers::close));
-        Self { router: with_fallbacks(routes).with_state(Arc::clone(&app)), app }
+        let router = routes().into_router(|router| router).with_state(Arc::clone(&app));
+        Self { router, app }
     }
 }
 

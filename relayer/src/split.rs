@@ -14,15 +14,18 @@ pub(crate) enum Form {
     Lines,
 }
 
-/// The form of a body: lines where the media type says so, else by the first character.
+/// The form of a body: what its media type declares, else by the first character.
 ///
 /// # Errors
-/// It is neither.
-pub(crate) fn form_of(body: &[u8], media_type_is_lines: bool) -> Result<Form, Refusal> {
-    if media_type_is_lines {
+/// It is neither, or not the one that was declared.
+pub(crate) fn form_of(body: &[u8], declared: Option<Form>) -> Result<Form, Refusal> {
+    if declared == Some(Form::Lines) {
         return Ok(Form::Lines);
     }
     match body.trim_ascii_start().first() {
+        Some(b'{') if declared == Some(Form::Array) => {
+            Err(malformed("a JSON array of payments; one a line is application/x-ndjson".to_owned()))
+        }
         Some(b'[') => Ok(Form::Array),
         Some(b'{') => Ok(Form::Lines),
         _ => Err(malformed("a JSON array of payments, or one payment a line".to_owned())),
@@ -56,7 +59,7 @@ pub(crate) fn split(body: &[u8], form: Form, max: usize) -> Result<Vec<&[u8]>, R
 /// As the handler of a batch takes a body apart; `None` where it refuses it. For the fuzz targets.
 #[doc(hidden)]
 pub fn split_batch(body: &[u8], media_type_is_lines: bool, max: usize) -> Option<Vec<&[u8]>> {
-    let form = form_of(body, media_type_is_lines).ok()?;
+    let form = form_of(body, media_type_is_lines.then_some(Form::Lines)).ok()?;
     split(body, form, max).ok()
 }
 
@@ -76,12 +79,15 @@ mod tests {
 
     #[test]
     fn the_form_is_what_the_media_type_or_the_first_character_says() {
-        assert_eq!(form_of(b" \n[1]", false), Ok(Form::Array));
-        assert_eq!(form_of(b"\t{}", false), Ok(Form::Lines));
-        assert_eq!(form_of(b"[1]", true), Ok(Form::Lines));
-        assert_eq!(form_of(b"", true), Ok(Form::Lines));
+        let form_of = |body, declared| form_of(body, declared).map_err(|refusal| refusal.code());
+        assert_eq!(form_of(b" \n[1]", None), Ok(Form::Array));
+        assert_eq!(form_of(b"\t{}", None), Ok(Form::Lines));
+        assert_eq!(form_of(b"[1]", Some(Form::Lines)), Ok(Form::Lines));
+        assert_eq!(form_of(b"", Some(Form::Lines)), Ok(Form::Lines));
+        assert_eq!(form_of(b"[1]", Some(Form::Array)), Ok(Form::Array));
+        assert_eq!(form_of(b"{}", Some(Form::Array)), Err(Code::Malformed), "not what it says it is");
         for neither in [&b""[..], b"  ", b"5", b"null"] {
-            assert_eq!(form_of(neither, false).map_err(|refusal| refusal.code()), Err(Code::Malformed));
+            assert_eq!(form_of(neither, None), Err(Code::Malformed));
         }
     }
 

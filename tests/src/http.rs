@@ -1,10 +1,13 @@
-//! HTTP as it comes over the wire: status, headers and bytes, for tests of what clients are promised.
+//! HTTP as it comes over the wire: status, headers and bytes, for tests of what clients are promised. What a service
+//! describes in its OpenAPI description is checked on the way, in every test.
 
 use common::problem::{CONTENT_TYPE, Problem};
 use reqwest::header::{CONTENT_TYPE as CONTENT_TYPE_HEADER, RETRY_AFTER};
 use reqwest::{Client, Method};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
+
+use crate::described::faults;
 
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -13,22 +16,29 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug)]
 pub struct Http {
     client: Client,
+    /// Whether answers must be described by a service.
+    checks: bool,
 }
 
 impl Default for Http {
     fn default() -> Self {
         let client = Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build();
-        Http { client: client.expect("a client without options that could be wrong") }
+        Http { client: client.expect("a client without options that could be wrong"), checks: true }
     }
 }
 
 impl Http {
+    /// A client that asks whoever stands before a service, and has answers of its own: these are not checked.
+    pub fn of_another() -> Http {
+        Http { checks: false, ..Http::default() }
+    }
+
     /// Sends a request without a body.
     ///
     /// # Panics
     /// No answer comes.
     pub async fn send(&self, method: Method, url: &str) -> Reply {
-        Reply::of(self.client.request(method, url)).await
+        self.ask(self.client.request(method, url)).await
     }
 
     /// `GET`.
@@ -53,7 +63,26 @@ impl Http {
     /// No answer comes.
     pub async fn post_as(&self, url: &str, media_type: &str, body: impl Into<Vec<u8>>) -> Reply {
         let request = self.client.post(url).header(CONTENT_TYPE_HEADER, media_type);
-        Reply::of(request.body(body.into())).await
+        self.ask(request.body(body.into())).await
+    }
+
+    /// Sends a request, and checks the answer against what services say of it.
+    async fn ask(&self, request: reqwest::RequestBuilder) -> Reply {
+        let (client, request) = request.build_split();
+        let request = request.unwrap_or_else(|error| panic!("no request: {error}"));
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let response = client.execute(request).await.unwrap_or_else(|error| panic!("no answer: {error:?}"));
+        let header = |name| {
+            let value = response.headers().get(name)?;
+            Some(value.to_str().expect("headers of ours are ASCII").to_owned())
+        };
+        let (content_type, retry_after) = (header(CONTENT_TYPE_HEADER), header(RETRY_AFTER));
+        let status = response.status().as_u16();
+        let body = response.text().await.unwrap_or_else(|error| panic!("the answer breaks off: {error:?}"));
+        let reply = Reply { status, content_type, retry_after, body };
+        let faults = if self.checks { faults(&method, &path, &reply) } else { Vec::new() };
+        assert!(faults.is_empty(), "{method} {path}: {faults:?}, {reply:?}");
+        reply
     }
 }
 
@@ -71,18 +100,6 @@ pub struct Reply {
 }
 
 impl Reply {
-    async fn of(request: reqwest::RequestBuilder) -> Reply {
-        let response = request.send().await.unwrap_or_else(|error| panic!("no answer: {error:?}"));
-        let header = |name| {
-            let value = response.headers().get(name)?;
-            Some(value.to_str().expect("headers of ours are ASCII").to_owned())
-        };
-        let (content_type, retry_after) = (header(CONTENT_TYPE_HEADER), header(RETRY_AFTER));
-        let status = response.status().as_u16();
-        let body = response.text().await.unwrap_or_else(|error| panic!("the answer breaks off: {error:?}"));
-        Reply { status, content_type, retry_after, body }
-    }
-
     /// The body of a success.
     ///
     /// # Panics

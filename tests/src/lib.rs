@@ -6,7 +6,7 @@
 //! * [`proxy`]: the TCP proxy that delays, swallows and cuts.
 //! * [`payer`]: opens channels and pays.
 //! * [`browser`]: a real browser, for pages that people look at.
-//! * [`http`]: answers as they come over the wire.
+//! * [`http`]: answers as they come over the wire. [`described`]: whether a service says so of them.
 //! * [`stream`]: payments over a WebSocket connection.
 //! * [`issuer`]: an issuer in this process, and one that fails on demand.
 //! * [`channel`]: channels and vouchers without an issuer, for tests of the store.
@@ -21,6 +21,7 @@
 pub mod binaries;
 pub mod browser;
 pub mod channel;
+pub mod described;
 pub mod http;
 pub mod issuer;
 pub mod load;

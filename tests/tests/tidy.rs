@@ -125,6 +125,24 @@ fn only_the_edges_name_axum() {
     assert_none(&strangers, "only router, handlers and error name axum");
 }
 
+/// Ways to a route that no description knows of.
+fn hidden_routes(code: &str) -> Vec<&'static str> {
+    let ways = ["Router::new", ".route(", ".route_service(", ".merge(", ".nest(", "axum::routing"];
+    ways.into_iter().filter(|way| code.contains(way)).collect()
+}
+
+#[test]
+fn public_routes_are_registered_with_their_description() {
+    let hidden: Vec<String> = rust_files()
+        .iter()
+        .filter(|(name, _)| ["relayer/src", "issuer/src"].iter().any(|dir| name.starts_with(dir)))
+        .flat_map(|(name, text)| hidden_routes(text).into_iter().map(move |way| format!("{name}: {way}")))
+        .collect();
+    assert_none(&hidden, "only service::openapi::Routes makes public routes");
+    let broken = "routes().into_router(|router| router.route(\"/v1/more\", axum::routing::get(more)))";
+    assert_eq!(hidden_routes(broken), [".route(", "axum::routing"], "one that is only routed is noticed");
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     let marks =

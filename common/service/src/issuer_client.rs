@@ -73,20 +73,24 @@ impl IssuerClientConfig {
 }
 
 /// Which channels to list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelQuery {
     /// Only those of this payer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PublicKey")]
     pub payer: Option<PublicKey>,
     /// Only those for this payee.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PublicKey")]
     pub payee: Option<PublicKey>,
     /// Only those after this id: the `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ChannelId")]
     pub after: Option<ChannelId>,
     /// At most this many, 1 to 1000; 100 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 1000))]
     pub limit: Option<u32>,
 }
 

@@ -7,6 +7,7 @@
 //!   a WebSocket connection.
 //! * [`error`], [`body`]: every error leaves as a problem; every body comes in through one reader.
 //! * [`admin`]: `/livez`, `/readyz`, `/metrics`. [`metrics`]: figures that one scrape must show together.
+//! * [`openapi`]: routes together with their description.
 //! * [`signals`], [`process`]: from the command line to two running listeners and back. [`reload`]: another configuration
 //!   meanwhile.
 //! * [`profiling`]: where CPU time goes and who holds memory, where that is turned on.
@@ -28,6 +29,7 @@ pub mod http;
 pub mod issuer_client;
 pub mod journal;
 pub mod metrics;
+pub mod openapi;
 pub mod probe;
 pub mod process;
 pub mod profiling;

@@ -23,6 +23,7 @@ use crate::voucher::Unproven;
 /// What the payer commits to at opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "PaytreeCommitment")]
 pub struct Commitment {
     /// The tree's root.
     pub root: Hash,
@@ -35,6 +36,7 @@ pub struct Commitment {
 /// What a payment shows. What is kept of it has all its siblings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "PaytreeProof")]
 pub struct Proof {
     /// The leaf, which is also the number of units paid so far: 1 to one less than there are leaves.
     pub index: u32,

@@ -16,6 +16,7 @@ use crate::voucher::Unproven;
 /// What the payer commits to at opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "PaywordCommitment")]
 pub struct Commitment {
     /// The chain's end: the value of step 0.
     pub root: Hash,
@@ -28,6 +29,7 @@ pub struct Commitment {
 /// What a payment shows, and what is kept of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "PaywordProof")]
 pub struct Proof {
     /// Steps paid so far, this payment included: 1 to the chain's length.
     pub k: u32,

@@ -19,6 +19,7 @@ pub struct SettlementRequest {
     pub cumulative_amount: Amount,
     /// The voucher's expiry, as signed; absent for 0, and where there is no voucher.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0))]
     pub expires_at: Option<i64>,
     /// The voucher's signature. No proof at all stands only where a channel that was never paid from is closed with
     /// amount 0.

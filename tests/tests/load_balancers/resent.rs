@@ -6,6 +6,7 @@ use common::ids::Signature;
 use common::problem::Code;
 use common::wire::{Outcome, PaymentAnswer};
 use nix::sys::signal::Signal;
+use tests::http::Http;
 use tests::payer::forged;
 use tests::rig::{Rig, RigOptions, SOON};
 use tests::stream::{Heard, Stream};
@@ -125,7 +126,7 @@ async fn streams_end_and_the_balancer_speaks(kind: Kind, alone: Code) {
     let url = format!("{}/v1/payments", balancer.url());
     // HAProxy may take a moment to see that they are gone.
     let reply = wait_for(SOON, "the balancer says that nobody is there", || async {
-        let reply = rig.http.post(&url, body.clone()).await;
+        let reply = Http::of_another().post(&url, body.clone()).await;
         (reply.problem().code == alone).then_some(reply)
     });
     let reply = reply.await;

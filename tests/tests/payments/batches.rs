@@ -137,7 +137,7 @@ async fn a_batch_over_batch_max_is_refused_as_a_whole() {
 #[tokio::test]
 async fn a_batch_that_is_none_is_malformed_and_an_empty_one_is_answered_by_nothing() {
     let rig = rig(Vec::new()).await;
-    for body in ["", "5", "[1,", "\"x\"", "[{}] 5"] {
+    for body in ["", "5", "[1,", "\"x\"", "[{}] 5", "{}\n{}"] {
         let refused = batch(&rig, "application/json", body.to_owned()).await;
         assert_eq!((refused.status, refused.problem().code), (400, Code::Malformed), "{body}");
     }
