@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use common::amount::Amount;
 use common::channel::ASSET_MAX_BYTES;
-use common::config::{ConfigError, LogConfig, ReloadConfig, positive};
+use common::config::{ConfigError, LogConfig, ReloadConfig, TelemetryConfig, positive};
 use common::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// What is told beside that.
+    pub telemetry: TelemetryConfig,
     /// When this configuration is read again.
     pub reload: ReloadConfig,
 }
@@ -54,6 +56,7 @@ impl Default for Config {
             limits: Limits::default(),
             http: HttpConfig::default(),
             log: LogConfig::default(),
+            telemetry: TelemetryConfig::default(),
             reload: ReloadConfig::default(),
         }
     }
@@ -129,6 +132,10 @@ impl common::config::Config for Config {
         &self.log
     }
 
+    fn telemetry(&self) -> &TelemetryConfig {
+        &self.telemetry
+    }
+
     fn reload(&self) -> &ReloadConfig {
         &self.reload
     }
@@ -145,6 +152,7 @@ impl common::config::Config for Config {
             ));
         }
         self.database.validate()?;
+        self.telemetry.validate()?;
         let asset = &self.development.asset;
         if asset.is_empty() || asset.len() > ASSET_MAX_BYTES || !asset.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(ConfigError::invalid("development.asset", "1 to 64 bytes of visible ASCII"));

@@ -5,7 +5,7 @@ mod console;
 use std::net::SocketAddr;
 
 use common::amount::Amount;
-use common::config::{ConfigError, LogConfig, RedisConfig, ReloadConfig, positive};
+use common::config::{ConfigError, LogConfig, RedisConfig, ReloadConfig, TelemetryConfig, positive};
 use common::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// What is told beside that.
+    pub telemetry: TelemetryConfig,
     /// When this configuration is read again.
     pub reload: ReloadConfig,
 }
@@ -87,6 +89,7 @@ impl Default for Config {
             readiness_interval_ms: 1_000,
             http: HttpConfig::default(),
             log: LogConfig::default(),
+            telemetry: TelemetryConfig::default(),
             reload: ReloadConfig::default(),
         }
     }
@@ -246,6 +249,10 @@ impl common::config::Config for Config {
         &self.log
     }
 
+    fn telemetry(&self) -> &TelemetryConfig {
+        &self.telemetry
+    }
+
     fn reload(&self) -> &ReloadConfig {
         &self.reload
     }
@@ -268,6 +275,7 @@ impl common::config::Config for Config {
             ));
         }
         self.redis.validate()?;
+        self.telemetry.validate()?;
         self.issuer.validate()?;
         positive("issuer.connect_timeout_ms", self.issuer.connect_timeout_ms)?;
         positive("issuer.request_timeout_ms", self.issuer.request_timeout_ms)?;

@@ -288,7 +288,7 @@ mod tests {
             amount: Amount::new(*amount),
             proof: Vec::new(),
         });
-        Entry { id: EntryId { ms, n: 0 }, payments: Ok(payments.collect()) }
+        Entry { id: EntryId { ms, n: 0 }, payments: Ok(payments.collect()), followed: Vec::new() }
     }
 
     #[test]
@@ -308,7 +308,8 @@ mod tests {
 
     #[test]
     fn an_entry_that_cannot_be_read_is_dead_and_does_not_hold_up_the_others() {
-        let unreadable = Entry { id: EntryId { ms: 5, n: 1 }, payments: Err("nonsense".to_owned()) };
+        let unreadable =
+            Entry { id: EntryId { ms: 5, n: 1 }, payments: Err("nonsense".to_owned()), followed: Vec::new() };
         let gathered = gather(&[unreadable, entry(10, &[(1, 5)])]);
         assert_eq!(gathered.dead[&EntryId { ms: 5, n: 1 }], "nonsense");
         assert_eq!(gathered.channels.len(), 1);
