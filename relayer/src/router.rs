@@ -8,8 +8,11 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use service::error::with_fallbacks;
 use service::http::{Front, Incoming};
+use service::trail;
+use tracing::Instrument as _;
 
 use crate::handlers::{self, App};
+use crate::trip::is_looked_for;
 
 /// Where a payment is sent.
 const PAYMENTS: &str = "/v1/payments";
@@ -40,6 +43,11 @@ impl Front for Public {
             return self.router.answer(incoming).await;
         }
         let peer = incoming.peer();
-        handlers::take(&self.app, peer, incoming.body().await).await.into_response()
+        let taken = async { handlers::take(&self.app, peer, incoming.body().await).await.into_response() };
+        match trail::current().filter(|trail| is_looked_for(trail)) {
+            // A span costs as much as a hash: only for who may look for its lines.
+            Some(trail) => taken.instrument(trail.log_span()).await,
+            None => taken.await,
+        }
     }
 }

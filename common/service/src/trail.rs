@@ -133,6 +133,17 @@ pub fn current() -> Option<Arc<RequestTrail>> {
     CURRENT.try_with(Arc::clone).ok()
 }
 
+/// Has `work`, in whichever task, know of the request that this task works on.
+pub fn follow_on<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let trail = current();
+    async move {
+        match trail {
+            Some(trail) => follow(trail, work).await,
+            None => work.await,
+        }
+    }
+}
+
 /// Has `work` know what the request is called that it is for.
 pub fn follow<F: Future>(trail: Arc<RequestTrail>, work: F) -> TaskLocalFuture<Arc<RequestTrail>, F> {
     CURRENT.scope(trail, work)
