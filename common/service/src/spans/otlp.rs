@@ -200,12 +200,12 @@ impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let sent = async {
             let (parts, body) = request.into_parts();
-            let sending = self
-                .http
-                .request(parts.method, parts.uri.to_string())
-                .headers(parts.headers)
-                .body(body)
-                .send();
+            let http = self.http.clone();
+            // Made there as well: its timer is the runtime's.
+            let sending = async move {
+                let request = http.request(parts.method, parts.uri.to_string());
+                request.headers(parts.headers).body(body).send().await
+            };
             let answer = self.runtime.spawn(sending).await??;
             let status = answer.status();
             // What it says of spans that it refused is not read: nobody could send others.
