@@ -189,3 +189,22 @@ async fn nothing_is_said_of_single_payments_and_closes_at_info() {
     let (more, naming) = lines_of_payments("info,relayer=debug").await;
     assert!(more >= 44 && naming.len() >= 44, "{more} lines, {} of payments", naming.len());
 }
+
+#[tokio::test]
+async fn what_goes_wrong_with_every_payment_is_not_said_of_each() {
+    const PAYMENTS: usize = 40;
+    let rig = Rig::start(RigOptions::default()).await;
+    let channel = rig.channel(1_000).await;
+    assert_eq!(pay(rig.relayer(0), &channel, 1, &[]).await.status(), 200);
+    let store = rig.store().await;
+    rig.redis.command(&["SET", &store.keys().state(&channel.id()), "of no known form"]).await;
+    for amount in 2..2 + PAYMENTS as u64 {
+        assert_eq!(pay(rig.relayer(0), &channel, amount, &[]).await.status(), 500);
+    }
+    let said =
+        lines(&rig).iter().filter(|line| line.contains("Redis holds or says what it should not")).count();
+    assert!((1..PAYMENTS / 4).contains(&said), "{said} lines for {PAYMENTS} payments");
+    let counted =
+        rig.metric(rig.relayers[0].admin_url(), "millrace_relayer_store_errors_total{kind=\"corrupt\"}");
+    assert_eq!(counted.await, Some(PAYMENTS as u64), "each is counted");
+}
