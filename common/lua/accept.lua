@@ -11,6 +11,7 @@
 -- ARGV[1]        what stands before the channel's id in the name of its state
 -- ARGV[2]        the highest seq that the caller has seen
 -- ARGV[3…m+2]    for each voucher: amount (20 digits) and proof, in one. Those of one channel are taken in this order.
+-- ARGV[m+3]      which of them are followed, and what their payers call them; absent if none is
 --
 -- Returns {letters, seq, then for each letter but A, D, M and U: latest amount (20 digits) and proof}, where letters has
 -- one letter a voucher:
@@ -71,6 +72,8 @@ if written > 0 then
   seq = seq + 1
   writes[written + 1], writes[written + 2] = KEYS[1], seq
   call('MSET', unpack(writes))
+  -- Nothing is added where no payment is followed.
+  entry[written + 1], entry[written + 2] = ARGV[last + 2] and 'trail', ARGV[last + 2]
   call('XADD', KEYS[last + 1], '*', unpack(entry))
 end
 return {table.concat(letters), seq, unpack(details)}

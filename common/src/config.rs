@@ -4,6 +4,7 @@
 //! `MILLRACE_RELAYER__LIMITS__BATCH_MAX=64` overrides `limits.batch_max` of the relayer.
 
 mod changes;
+mod otlp;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use serde_json::Value;
 use crate::secret::SecretRef;
 
 pub use changes::{Change, changes, keys, needs_restart};
+pub use otlp::{OtlpConfig, TelemetryConfig};
 
 /// Why a configuration was refused. Each message names the file and line, the key, or the variable at fault.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,9 @@ pub trait Config: DeserializeOwned + Serialize + Default + JsonSchema {
 
     /// What is logged, and how.
     fn log(&self) -> &LogConfig;
+
+    /// What is told beside that.
+    fn telemetry(&self) -> &TelemetryConfig;
 
     /// When the configuration is read again.
     fn reload(&self) -> &ReloadConfig;
@@ -379,6 +384,7 @@ mod tests {
         redis: RedisConfig,
         note: Option<String>,
         log: LogConfig,
+        telemetry: TelemetryConfig,
         reload: ReloadConfig,
     }
 
@@ -392,6 +398,10 @@ mod tests {
 
         fn log(&self) -> &LogConfig {
             &self.log
+        }
+
+        fn telemetry(&self) -> &TelemetryConfig {
+            &self.telemetry
         }
 
         fn reload(&self) -> &ReloadConfig {

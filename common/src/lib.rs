@@ -15,6 +15,7 @@
 //! * [`store`]: the only code that names Redis: keys, scripts, streams, the lease.
 //! * [`journal`], [`merkle`]: the form of the settler's lasting record, and what proves that nothing of it was changed.
 //! * [`config`], [`secret`], [`tls`], [`clock`], [`telemetry`]: what a process needs around all this.
+//! * [`trail`]: what a request is called on its way through all parts.
 //! * [`fault_point`]: where tests stop a process; in no release build. `testing`: what unit tests start from.
 
 pub mod amount;
@@ -37,6 +38,7 @@ pub mod telemetry;
 pub mod testing;
 pub mod text;
 pub mod tls;
+pub mod trail;
 pub mod verify;
 pub mod voucher;
 pub mod wire;

@@ -11,7 +11,7 @@
 //! * [`accept`]: what a relayer writes. [`settle`]: what the settler writes, each call under its lease.
 //!   [`journaled`]: what the journal takes over. [`books`]: what came of all that was accepted, in sums. [`operate`]: what a
 //!   person may do.
-//! * [`lease`]: leadership and fencing tokens. [`stream`]: entries of accepted payments.
+//! * [`lease`]: leadership and fencing tokens. [`stream`]: entries of accepted payments, [`followed`]: whose payers called them something.
 //! * [`history`]: what the leader measured over time. [`listing`]: live channels and dead letters, a page at a time.
 //! * [`read`]: channels, due times, dead letters and the like, for whoever wants to look. [`census`]: all channels that have
 //!   not ended. [`diagnose`]: the server itself.
@@ -21,6 +21,7 @@ pub mod books;
 pub mod census;
 pub mod connect;
 pub mod diagnose;
+pub mod followed;
 pub mod history;
 pub mod journaled;
 pub mod keys;

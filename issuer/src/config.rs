@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use common::amount::Amount;
 use common::channel::ASSET_MAX_BYTES;
-use common::config::{ConfigError, LogConfig, ReloadConfig, positive};
+use common::config::{ConfigError, LogConfig, ReloadConfig, TelemetryConfig, positive};
 use common::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,8 @@ pub struct Config {
     pub profiling: ProfilingConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// What is told beside that.
+    pub telemetry: TelemetryConfig,
     /// When this configuration is read again.
     pub reload: ReloadConfig,
 }
@@ -58,6 +60,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             profiling: ProfilingConfig::default(),
             log: LogConfig::default(),
+            telemetry: TelemetryConfig::default(),
             reload: ReloadConfig::default(),
         }
     }
@@ -134,6 +137,10 @@ impl common::config::Config for Config {
         &self.log
     }
 
+    fn telemetry(&self) -> &TelemetryConfig {
+        &self.telemetry
+    }
+
     fn reload(&self) -> &ReloadConfig {
         &self.reload
     }
@@ -150,6 +157,7 @@ impl common::config::Config for Config {
             ));
         }
         self.database.validate()?;
+        self.telemetry.validate()?;
         let asset = &self.development.asset;
         if asset.is_empty() || asset.len() > ASSET_MAX_BYTES || !asset.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(ConfigError::invalid("development.asset", "1 to 64 bytes of visible ASCII"));

@@ -94,8 +94,8 @@ impl Acceptor {
     ///
     /// # Errors
     /// Why it was not taken.
-    pub(crate) async fn accept(&self, ticket: Ticket, body: &[u8]) -> Result<PaymentAnswer, Refusal> {
-        let Proven { voucher, channel } = match self.read(body).await {
+    pub(crate) async fn accept(&self, mut ticket: Ticket, body: &[u8]) -> Result<PaymentAnswer, Refusal> {
+        let Proven { voucher, channel } = match self.read(body, &mut ticket).await {
             Ok(proven) => proven,
             Err(refusal) => return Err(refuse([ticket], refusal)),
         };
@@ -130,10 +130,11 @@ impl Acceptor {
     /// Takes the payments of a batch, those of one channel in the order given. A ticket each.
     pub(crate) async fn accept_batch(
         &self,
-        tickets: Vec<Ticket>,
+        mut tickets: Vec<Ticket>,
         bodies: &[&[u8]],
     ) -> Vec<Result<PaymentAnswer, Refusal>> {
-        self.accept_all(tickets, self.decode_all(bodies)).await
+        let payments = self.decode_all(bodies, &mut tickets);
+        self.accept_all(tickets, payments).await
     }
 
     /// As [`Acceptor::accept_batch`], of payments that were read already.
@@ -232,29 +233,37 @@ impl Acceptor {
         self.batchers.submit(job)?.await.map_err(|_| no_answer())
     }
 
-    async fn read(&self, body: &[u8]) -> Result<Proven, Refusal> {
-        let (payment, decoded_at) = self.decode(body, Instant::now());
+    async fn read(&self, body: &[u8], ticket: &mut Ticket) -> Result<Proven, Refusal> {
+        let (payment, decoded_at) = self.decode(body, Instant::now(), ticket);
         let payment = payment?;
         let (channel, found_at) = self.terms(&payment.channel_id, decoded_at).await?;
         self.check(payment, channel, found_at).await
     }
 
-    /// Reads a payment, begun at `started`. Also says when it was done: what follows begins then.
-    pub(crate) fn decode(&self, body: &[u8], started: Instant) -> (Result<Payment, Refusal>, Instant) {
+    /// Reads the payment of `ticket`, begun at `started`. Also says when it was done: what follows begins then.
+    pub(crate) fn decode(
+        &self,
+        body: &[u8],
+        started: Instant,
+        ticket: &mut Ticket,
+    ) -> (Result<Payment, Refusal>, Instant) {
         let payment = payment_from_json(body).map_err(Refusal::Malformed);
+        if let Ok(payment) = &payment {
+            ticket.is_of(&payment.channel_id);
+        }
         let done_at = Instant::now();
         self.metrics.parse_took(done_at.duration_since(started));
         (payment, done_at)
     }
 
-    fn decode_all(&self, bodies: &[&[u8]]) -> Vec<Result<Payment, Refusal>> {
+    fn decode_all(&self, bodies: &[&[u8]], tickets: &mut [Ticket]) -> Vec<Result<Payment, Refusal>> {
         let mut started = Instant::now();
-        let decode = |body: &&[u8]| {
-            let (payment, done_at) = self.decode(body, started);
+        let decode = |(body, ticket): (&&[u8], &mut Ticket)| {
+            let (payment, done_at) = self.decode(body, started, ticket);
             started = done_at;
             payment
         };
-        bodies.iter().map(decode).collect()
+        bodies.iter().zip(tickets).map(decode).collect()
     }
 
     /// The terms of a channel, while payments are taken at all. They are waited for since `started`. Also says when they

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::ids::ChannelId;
 use common::store::accept::Verdict;
+use common::store::followed::Followed;
 use common::store::{Store, StoreError};
 use common::voucher::VerifiedVoucher;
 use common::wire::Outcome;
@@ -34,10 +35,11 @@ pub(crate) trait Recorder: Send + Sync + 'static {
     /// See [`Store::lane_of`].
     fn lane_of(&self, id: &ChannelId) -> u16;
 
-    /// See [`Store::accept`].
+    /// See [`Store::accept_followed`].
     fn accept(
         &self,
         vouchers: &[VerifiedVoucher],
+        followed: &[Followed],
     ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send;
 
     /// See [`Store::report_lost`].
@@ -56,8 +58,9 @@ impl Recorder for Store {
     fn accept(
         &self,
         vouchers: &[VerifiedVoucher],
+        followed: &[Followed],
     ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send {
-        Store::accept(self, vouchers)
+        self.accept_followed(vouchers, followed)
     }
 
     fn report_lost(&self, detail: String) -> StoreError {
@@ -240,16 +243,18 @@ impl<R: Recorder> Worker<R> {
     }
 
     async fn call(&self, gathered: Vec<Waiting>) {
-        self.metrics.called(gathered.len());
-        let mut vouchers = Vec::with_capacity(gathered.len());
-        let mut rest = Vec::with_capacity(gathered.len());
+        let number = gathered.len();
+        self.metrics.called(number);
+        let mut vouchers = Vec::with_capacity(number);
+        let mut rest = Vec::with_capacity(number);
+        let mut followed = Vec::new();
         for Waiting { job, reply, since } in gathered {
-            vouchers.push(job.voucher);
             let mut ticket = job.ticket;
-            ticket.sent();
+            followed.extend(ticket.sent(&job.voucher, number));
+            vouchers.push(job.voucher);
             rest.push((job.channel, ticket, reply, since));
         }
-        let answer = self.recorder.accept(&vouchers).await;
+        let answer = self.recorder.accept(&vouchers, &followed).await;
         // One look at the clock for all of the call.
         let answered_at = Instant::now();
         match answer {

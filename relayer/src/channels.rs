@@ -16,7 +16,9 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use moka::future::Cache;
 use parking_lot::Mutex;
 use service::issuer_client::{IssuerClient, IssuerError};
+use service::trail;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 use crate::config::ChannelsConfig;
 use crate::metrics::{Lookup, Metrics};
@@ -211,7 +213,12 @@ impl<O: Origin> Channels<O> {
         if let Some(reason) = self.not_payable.get(id).await {
             return Err(reason.into());
         }
-        match self.finding.try_get_with(*id, self.look_up(id)).await {
+        // Rare enough for a span of its own, where the request has none: its lines name who asked.
+        let span = match trail::current() {
+            Some(trail) if tracing::Span::current().is_none() => trail.log_span(),
+            _ => tracing::Span::none(),
+        };
+        match self.finding.try_get_with(*id, self.look_up(id).instrument(span)).await {
             Ok(channel) => {
                 // From here on it is with what is known.
                 self.finding.invalidate(id).await;

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use common::config::{Config as _, ConfigError, LogConfig, RedisConfig, ReloadConfig, positive};
+use common::config::{
+    Config as _, ConfigError, LogConfig, RedisConfig, ReloadConfig, TelemetryConfig, positive,
+};
 use common::ids::PublicKey;
 use common::secret::SecretRef;
 use common::verify::usable_key;
@@ -58,6 +60,8 @@ pub struct Config {
     pub profiling: ProfilingConfig,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// What is told beside that.
+    pub telemetry: TelemetryConfig,
     /// When this configuration is read again.
     pub reload: ReloadConfig,
 }
@@ -83,6 +87,7 @@ impl Default for Config {
             drain_grace_ms: 1_000,
             profiling: ProfilingConfig::default(),
             log: LogConfig::default(),
+            telemetry: TelemetryConfig::default(),
             reload: ReloadConfig::default(),
         }
     }
@@ -247,6 +252,10 @@ impl common::config::Config for Config {
         &self.log
     }
 
+    fn telemetry(&self) -> &TelemetryConfig {
+        &self.telemetry
+    }
+
     fn reload(&self) -> &ReloadConfig {
         &self.reload
     }
@@ -262,6 +271,7 @@ impl common::config::Config for Config {
         }
         required("issuer.public_key", "ISSUER__PUBLIC_KEY", self.issuer.public_key.as_ref())?;
         self.redis.validate()?;
+        self.telemetry.validate()?;
         self.issuer.validate()?;
         self.stream.validate()?;
         self.batcher.validate()?;

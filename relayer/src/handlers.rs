@@ -14,6 +14,7 @@ use service::body::{Json, Path, Raw};
 use service::error::ApiError;
 use service::openapi::Description;
 use service::openapi::operation::LINES;
+use service::trail;
 use service::websocket::Upgrade;
 
 use crate::accept::{Acceptor, refuse};
@@ -100,8 +101,8 @@ pub(crate) async fn stream(
     upgrade: Result<Upgrade, ApiError>,
 ) -> Result<Response, ApiError> {
     limit(&app, peer).await?;
-    let frames = app.streams.frames();
-    Ok(upgrade?.then(frames, move |socket| stream::converse(app, peer, socket)))
+    let (frames, opened_by) = (app.streams.frames(), trail::current());
+    Ok(upgrade?.then(frames, move |socket| stream::converse(app, peer, opened_by, socket)))
 }
 
 /// `GET /v1/channels/{id}`

@@ -9,6 +9,7 @@
 //! * `accept`: what happens to a payment. `proof`: whether it holds, with what is known of its channel. `requests`: reading a channel, and asking for its close.
 //! * `receipts`: the payee's signed word for a payment, where it is asked for.
 //! * `channels`: terms, from memory, Redis or issuer. `batcher`: vouchers on their way into Redis.
+//! * `trip`: a payment that someone looks for.
 //! * `tuning`: what a running relayer can be told anew. `limits`, `readiness`, `metrics`: how much, whether at all, and what came of it.
 
 mod accept;
@@ -29,6 +30,7 @@ mod split;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod trip;
 mod tuning;
 
 use std::sync::Arc;

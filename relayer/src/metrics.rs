@@ -7,8 +7,11 @@ mod flow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::ids::ChannelId;
 use common::problem::Code;
+use common::store::followed::Followed;
 use common::store::{Store, StoreError};
+use common::voucher::VerifiedVoucher;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
@@ -16,6 +19,8 @@ use service::metrics::{Family, Kind, register_read_at_scrape};
 
 pub(crate) use flow::Ending;
 use flow::Flow;
+
+use crate::trip::Trip;
 
 /// Upper bounds of the latency buckets, in seconds.
 const LATENCY_BUCKETS_S: [f64; 15] =
@@ -177,7 +182,7 @@ impl Metrics {
 
     fn ticket(self: &Arc<Self>) -> Ticket {
         self.flow.begin();
-        Ticket { metrics: Arc::clone(self), ending: Ending::Abandoned }
+        Ticket { metrics: Arc::clone(self), ending: Ending::Abandoned, trip: Trip::begin() }
     }
 
     /// Each payment is counted before it looks, so no more than `max` ever pass.
@@ -246,29 +251,45 @@ fn kind_of(error: &StoreError) -> &'static str {
 pub(crate) struct Ticket {
     metrics: Arc<Metrics>,
     ending: Ending,
+    /// If anyone looks for it.
+    trip: Option<Box<Trip>>,
 }
 
 impl Ticket {
+    /// Notes whose payment it is, for whoever looks for it.
+    pub(crate) fn is_of(&mut self, channel_id: &ChannelId) {
+        if let Some(trip) = &mut self.trip {
+            trip.is_of(channel_id);
+        }
+    }
+
     /// Counts the payment as ended so.
     pub(crate) fn end(mut self, ending: Ending) {
         self.ending = ending;
     }
 
     /// Notes that the voucher is on its way to the store: from now on nobody knows the outcome of a payment that is
-    /// dropped.
-    pub(crate) fn sent(&mut self) {
+    /// dropped. Gives what is to go with it, if it is followed: it is in a call of so many.
+    pub(crate) fn sent(&mut self, voucher: &VerifiedVoucher, vouchers: usize) -> Option<Followed> {
         self.ending = Ending::Refused(Code::OutcomeUnknown);
+        self.trip.as_mut()?.sent(voucher, vouchers)
     }
 
     /// Notes that the store has answered and recorded nothing.
     pub(crate) fn came_back(&mut self) {
         self.ending = Ending::Abandoned;
+        if let Some(trip) = &mut self.trip {
+            trip.came_back();
+        }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.metrics.flow.end(self.ending);
+        if let Some(trip) = self.trip.take() {
+            trip.end(self.ending);
+        }
     }
 }
 
@@ -286,9 +307,10 @@ mod tests {
         refused.end(Ending::Refused(Code::Overloaded));
         tickets.next().expect("six").end(Ending::Taken(Outcome::Accepted));
         tickets.next().expect("six").end(Ending::Taken(Outcome::Duplicate));
-        tickets.next().expect("six").sent();
+        let voucher = crate::testing::voucher(1, 1);
+        tickets.next().expect("six").sent(&voucher, 1);
         let mut unregistered = tickets.next().expect("six");
-        unregistered.sent();
+        unregistered.sent(&voucher, 1);
         unregistered.came_back();
         drop(unregistered);
         drop(tickets);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::ids::PublicKey;
 use common::store::{Store, StoreError};
@@ -21,11 +21,39 @@ pub(crate) struct Health {
     /// Set while Redis is known to have lost data; only a recovery ends it.
     lost: Mutex<Option<String>>,
     metrics: Arc<Metrics>,
+    said_unknown: Seldom,
+    said_odd: Seldom,
+}
+
+/// Between two lines that say the same of calls to Redis; the metric counts every one.
+const SAY_EVERY: Duration = Duration::from_secs(1);
+
+/// When something was last worth a line that people see: what goes wrong with every payment is not said of each.
+#[derive(Debug, Default)]
+struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    /// True once in a while.
+    fn may(&self) -> bool {
+        let mut said_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = said_at.is_none_or(|at| at.elapsed() >= SAY_EVERY);
+        if may {
+            *said_at = Some(Instant::now());
+        }
+        may
+    }
 }
 
 impl Health {
     pub(crate) fn new(readiness: Readiness, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { readiness, accepting: AtomicBool::new(false), lost: Mutex::new(None), metrics })
+        Arc::new(Self {
+            readiness,
+            accepting: AtomicBool::new(false),
+            lost: Mutex::new(None),
+            metrics,
+            said_unknown: Seldom::default(),
+            said_odd: Seldom::default(),
+        })
     }
 
     /// True while payments may be taken.
@@ -53,9 +81,16 @@ impl Health {
             StoreError::LostData { detail } => self.lose(detail),
             // The connection and the readiness say so once; every call would say it again.
             StoreError::Unavailable { .. } => tracing::debug!(%error, doing, "Redis did not do it"),
-            StoreError::OutcomeUnknown { .. } => tracing::warn!(%error, doing, "Redis may have done it"),
+            StoreError::OutcomeUnknown { .. } if self.said_unknown.may() => {
+                tracing::warn!(%error, doing, "Redis may have done it");
+            }
+            StoreError::OutcomeUnknown { .. } => tracing::debug!(%error, doing, "Redis may have done it"),
             StoreError::Corrupt { .. } | StoreError::Fenced { .. } | StoreError::LeaseExpired => {
-                tracing::error!(%error, doing, "Redis holds or says what it should not");
+                if self.said_odd.may() {
+                    tracing::error!(%error, doing, "Redis holds or says what it should not");
+                } else {
+                    tracing::debug!(%error, doing, "Redis holds or says what it should not");
+                }
             }
         }
     }

@@ -7,9 +7,12 @@ use axum::http::Method;
 use axum::response::{IntoResponse as _, Response};
 use service::http::{Front, Incoming};
 use service::openapi::{self as described, Description, Routes};
+use service::trail;
+use tracing::Instrument as _;
 
 use crate::handlers::{self, App};
 use crate::openapi;
+use crate::trip::is_looked_for;
 
 /// Where a payment is sent.
 const PAYMENTS: &str = "/v1/payments";
@@ -52,7 +55,12 @@ impl Front for Public {
             return Box::pin(self.router.answer(incoming)).await;
         }
         let peer = incoming.peer();
-        handlers::take(&self.app, peer, incoming.body().await).await.into_response()
+        let taken = async { handlers::take(&self.app, peer, incoming.body().await).await.into_response() };
+        match trail::current().filter(|trail| is_looked_for(trail)) {
+            // A span costs as much as a hash: only for who may look for its lines.
+            Some(trail) => Box::pin(taken).instrument(trail.log_span()).await,
+            None => taken.await,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use common::problem::Problem;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
+use service::trail::{self, RequestTrail};
 use service::websocket::Socket;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::coop::unconstrained;
@@ -25,11 +26,13 @@ use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::accept::refuse;
 use crate::config::StreamConfig;
 use crate::error::Refusal;
 use crate::handlers::App;
+use crate::trip::is_looked_for;
 use line::{Answered, Line};
 
 /// Messages that are taken before answers are written and other connections get their turn: about half a millisecond.
@@ -66,7 +69,23 @@ impl Streams {
 }
 
 /// Answers a connection's payments until its client leaves, does not keep to the protocol, or the relayer stops.
-pub(crate) async fn converse(app: Arc<App>, peer: SocketAddr, socket: Socket) {
+/// Its payments are called after the request that has opened it, each with its number.
+pub(crate) async fn converse(
+    app: Arc<App>,
+    peer: SocketAddr,
+    opened_by: Option<Arc<RequestTrail>>,
+    socket: Socket,
+) {
+    match opened_by {
+        Some(trail) => {
+            let span = trail.log_span();
+            trail::follow(trail, answer_all(app, peer, socket)).instrument(span).await;
+        }
+        None => answer_all(app, peer, socket).await,
+    }
+}
+
+async fn answer_all(app: Arc<App>, peer: SocketAddr, socket: Socket) {
     // One of its own: connections would otherwise meet at the lock of the shared one.
     let closing = app.streams.closing.child_token();
     let overdue = {
@@ -110,12 +129,14 @@ struct Conversation {
     stop: Option<Stop>,
     heard_at: Instant,
     pinged: bool,
+    /// Payments so far.
+    number: u64,
 }
 
 impl Conversation {
     fn new(app: Arc<App>, peer: SocketAddr, socket: Socket) -> Self {
         let line = Line::new(Arc::clone(&app));
-        Self { app, peer, socket, line, stop: None, heard_at: Instant::now(), pinged: false }
+        Self { app, peer, socket, line, stop: None, heard_at: Instant::now(), pinged: false, number: 0 }
     }
 
     fn config(&self) -> &StreamConfig {
@@ -221,8 +242,20 @@ impl Conversation {
         Ok(())
     }
 
-    /// Takes one payment, as its route for a single one does.
+    /// Takes one payment, and knows what it is called if anyone looks for it.
     async fn pay(&mut self, body: &[u8]) {
+        self.number = self.number.saturating_add(1);
+        match trail::current() {
+            Some(opened_by) if is_looked_for(&opened_by) => {
+                let message = Arc::new(opened_by.of_message(self.number));
+                trail::follow(message, self.take(body)).await;
+            }
+            _ => self.take(body).await,
+        }
+    }
+
+    /// Takes one payment, as its route for a single one does.
+    async fn take(&mut self, body: &[u8]) {
         let acceptor = &self.app.acceptor;
         let ticket = match acceptor.receive() {
             Ok(ticket) => ticket,

@@ -8,9 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::batch::ChannelSettlement;
 use common::store::lease::Lease;
+use common::trail::TraceId;
 use common::wire::Receipt;
 use futures::future::join_all;
 use service::issuer_client::{BatchError, IssuerClient, IssuerError};
+use service::spans::{Kind, Span};
+use service::trail::{self, RequestTrail};
 use tokio::sync::oneshot;
 
 use crate::config::ClosesConfig;
@@ -41,17 +44,31 @@ pub(crate) struct Leased {
 impl Issuer for Leased {
     async fn settle(&self, settlement: &ChannelSettlement) -> Settled {
         match self.lease.token() {
-            Ok(_) => self.issuer.settle(&settlement.channel_id, &settlement.request).await,
+            Ok(_) => called(1, self.issuer.settle(&settlement.channel_id, &settlement.request)).await,
             Err(over) => Err(IssuerError::Unavailable { detail: over.to_string() }),
         }
     }
 
     async fn settle_all(&self, settlements: &[ChannelSettlement]) -> Result<Vec<Settled>, BatchError> {
         match self.lease.token() {
-            Ok(_) => self.issuer.settle_all(settlements).await,
+            Ok(_) => called(settlements.len(), self.issuer.settle_all(settlements)).await,
             Err(over) => Err(BatchError::Unavailable { detail: over.to_string() }),
         }
     }
+}
+
+/// Gives a request of so many settlements an id, by which the issuer's log knows it, and a trace of its own: it may be for
+/// many closes, and a close for payments of many traces.
+async fn called<T, E: std::fmt::Display>(
+    settlements: usize,
+    request: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let mut span = Span::begin("settlements", Kind::Internal, None);
+    span.note("settlements", || settlements);
+    let trail = Arc::new(RequestTrail::own(&span));
+    let trace_id = trail.trace().map(|trace| tracing::field::display(TraceId(trace.trace_id)));
+    tracing::debug!(request_id = %trail.id(), trace_id, settlements, "settlements go to the issuer");
+    trail::follow(trail, request).await.inspect_err(|error| span.fail(error))
 }
 
 /// What a close is told whose request was dropped before it was answered.

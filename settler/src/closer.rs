@@ -15,6 +15,8 @@ use common::store::read::StoredChannel;
 use common::store::settle::Ended;
 use common::wire::Receipt;
 use service::issuer_client::IssuerError;
+use service::spans::{Kind, Span};
+use service::trail::{self, RequestTrail};
 
 use crate::leadership::{Hold, Leadership};
 use crate::settlement::{self, Payee, Redeemable};
@@ -74,15 +76,23 @@ pub(crate) async fn close(
     let metrics = &leadership.app.metrics;
     metrics.closes_in_flight.inc();
     let in_flight = scopeguard(|| metrics.closes_in_flight.dec());
-    match (Close { leadership, id, channel, reason }).run().await {
+    let mut span = Span::begin("close", Kind::Internal, None);
+    span.note("channel_id", || id);
+    span.note("reason", || reason);
+    // What the issuer is asked beside the settlement itself is asked in its name.
+    let trail = Arc::new(RequestTrail::own(&span));
+    let request_id = *trail.id();
+    match trail::follow(trail, (Close { leadership, id, channel, reason }).run()).await {
         Ok(outcome) => {
+            span.note("outcome", || outcome.as_str());
             if outcome != Outcome::Retry {
                 metrics.money.ended(&id);
             }
             metrics.close(outcome.as_str(), reason);
-            tracing::debug!(channel_id = %id, reason, outcome = outcome.as_str(), "close");
+            tracing::debug!(%request_id, channel_id = %id, reason, outcome = outcome.as_str(), "close");
         }
         Err(error) => {
+            span.fail(&error);
             metrics.close("store_error", reason);
             let partition = leadership.app.store.partition_of(&id);
             leadership.trouble(&error, "closing a channel", partition).await;

@@ -5,7 +5,7 @@ mod console;
 use std::net::SocketAddr;
 
 use common::amount::Amount;
-use common::config::{ConfigError, LogConfig, RedisConfig, ReloadConfig, positive};
+use common::config::{ConfigError, LogConfig, RedisConfig, ReloadConfig, TelemetryConfig, positive};
 use common::secret::SecretRef;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,8 @@ pub struct Config {
     pub profiling: ProfilingConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// What is told beside that.
+    pub telemetry: TelemetryConfig,
     /// When this configuration is read again.
     pub reload: ReloadConfig,
 }
@@ -91,6 +93,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             profiling: ProfilingConfig::default(),
             log: LogConfig::default(),
+            telemetry: TelemetryConfig::default(),
             reload: ReloadConfig::default(),
         }
     }
@@ -251,6 +254,10 @@ impl common::config::Config for Config {
         &self.log
     }
 
+    fn telemetry(&self) -> &TelemetryConfig {
+        &self.telemetry
+    }
+
     fn reload(&self) -> &ReloadConfig {
         &self.reload
     }
@@ -273,6 +280,7 @@ impl common::config::Config for Config {
             ));
         }
         self.redis.validate()?;
+        self.telemetry.validate()?;
         self.issuer.validate()?;
         positive("issuer.connect_timeout_ms", self.issuer.connect_timeout_ms)?;
         positive("issuer.request_timeout_ms", self.issuer.request_timeout_ms)?;

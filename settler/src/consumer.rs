@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use common::amount::Amount;
 use common::channel::{Status, Terms};
@@ -13,7 +13,9 @@ use common::store::StoreError;
 use common::store::read::StoredChannel;
 use common::store::settle::{ChannelUpdate, PAYMENTS_PER_PAGE, ReadFrom};
 use common::store::stream::{Entry, EntryId};
+use service::spans::{Kind, Span};
 
+use crate::followed;
 use crate::journal::trail::Trail;
 use crate::leadership::Leadership;
 use crate::policy::{Decision, View, decide};
@@ -99,16 +101,23 @@ async fn take_page(
         return Ok(Page { last, is_full: false });
     }
     fault_point::reach("entries_read");
+    let since = SystemTime::now();
+    let mut span = Span::begin("page", Kind::Internal, None);
+    let followed = followed::of(&entries);
     let timer = app.metrics.page_seconds.start_timer();
     let again = trail.as_ref().is_some_and(|trail| trail.is_resumed_by(from));
     let gathered = gather(&entries);
     let (payments, number) = (gathered.payments, entries.len());
     let is_full = number >= count || payments >= PAYMENTS_PER_PAGE;
+    span.note("partition", || partition);
+    span.note("entries", || number);
+    span.note("payments", || payments);
     let page = Read { partition, from, entries };
-    write_down(leadership, page, gathered, trail).await?;
+    write_down(leadership, page, gathered, trail).await.inspect_err(|error| span.fail(error))?;
     fault_point::reach("entries_applied");
     timer.observe_duration();
     if !again {
+        followed::note(partition, since, &followed);
         app.metrics.entries.inc_by(counted(number));
         app.metrics.payments.inc_by(counted(payments));
     }
@@ -288,7 +297,7 @@ mod tests {
             amount: Amount::new(*amount),
             proof: Vec::new(),
         });
-        Entry { id: EntryId { ms, n: 0 }, payments: Ok(payments.collect()) }
+        Entry { id: EntryId { ms, n: 0 }, payments: Ok(payments.collect()), followed: Vec::new() }
     }
 
     #[test]
@@ -308,7 +317,8 @@ mod tests {
 
     #[test]
     fn an_entry_that_cannot_be_read_is_dead_and_does_not_hold_up_the_others() {
-        let unreadable = Entry { id: EntryId { ms: 5, n: 1 }, payments: Err("nonsense".to_owned()) };
+        let unreadable =
+            Entry { id: EntryId { ms: 5, n: 1 }, payments: Err("nonsense".to_owned()), followed: Vec::new() };
         let gathered = gather(&[unreadable, entry(10, &[(1, 5)])]);
         assert_eq!(gathered.dead[&EntryId { ms: 5, n: 1 }], "nonsense");
         assert_eq!(gathered.channels.len(), 1);

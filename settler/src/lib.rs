@@ -6,7 +6,8 @@
 //! * [`config`]: every key, with `config.settler.yaml` at the project's root as its reference.
 //! * `leader`: standby, leader, standby; the renewal of the lease. `leadership`: what the leader's tasks share, and
 //!   how they end.
-//! * `consumer`: from entries of accepted payments to what is known of a channel. One task a partition.
+//! * `consumer`: from entries of accepted payments to what is known of a channel. One task a partition. `followed`:
+//!   what their payers look for.
 //! * `sweep`: another policy for all channels. `due`: channels whose time has come. One task a partition; every close begins here.
 //! * `keyless`: channels that none of the configured keys can settle. `journal`: what is kept of payments and closes after they have left Redis.
 //! * [`policy`]: when a channel is closed. Pure.
@@ -22,6 +23,7 @@ pub mod config;
 mod console;
 mod consumer;
 mod due;
+mod followed;
 mod history;
 pub mod issuer_key;
 mod journal;

@@ -6,6 +6,7 @@ use common::problem::Problem;
 use common::wire::{PaymentAnswer, PaymentRequest};
 use futures::{SinkExt as _, StreamExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
@@ -52,9 +53,26 @@ impl Stream {
         Self::over(relayer_url, tcp.connect(address).await.expect("the relayer listens")).await
     }
 
+    /// Connects by a request that is called so.
+    ///
+    /// # Panics
+    /// As [`Stream::open`].
+    pub async fn open_called(relayer_url: &str, request_id: &'static str) -> Stream {
+        let tcp = TcpStream::connect(relayer_url.trim_start_matches("http://")).await;
+        Self::ask(relayer_url, tcp.expect("the relayer listens"), Some(request_id)).await
+    }
+
     async fn over(relayer_url: &str, tcp: TcpStream) -> Stream {
+        Self::ask(relayer_url, tcp, None).await
+    }
+
+    async fn ask(relayer_url: &str, tcp: TcpStream, request_id: Option<&'static str>) -> Stream {
         let url = format!("{}/v1/payments/stream", relayer_url.replacen("http", "ws", 1));
-        let opening = tokio::time::timeout(DEADLINE, client_async(url, tcp)).await;
+        let mut request = url.into_client_request().expect("a URL");
+        if let Some(id) = request_id {
+            request.headers_mut().insert("x-request-id", id.parse().expect("an id"));
+        }
+        let opening = tokio::time::timeout(DEADLINE, client_async(request, tcp)).await;
         let (socket, _) = opening.expect("an answer in time").expect("a WebSocket connection");
         Stream { socket }
     }

@@ -268,14 +268,15 @@ async fn once_upgraded_new_processes_write_the_new_form_and_old_ones_are_refused
     let log = rig.relayers[0].log();
     wait_until(SOON, "the relayer notices", || async {
         let log = std::fs::read_to_string(&log).unwrap_or_default();
-        log.lines().any(|line| line.contains("this schema is in effect") && line.ends_with('2'))
+        log.lines()
+            .any(|line| line.contains("this schema is in effect") && line.ends_with(&NEWEST.to_string()))
     })
     .await;
     pay_new(&rig, &all, 11).await;
     let (_, shared) = entries(&store).await;
     assert!(shared > 0, "one entry for a call");
     let refused = OldRelayer::start(&rig.redis).await.err();
-    assert!(refused.is_some_and(|reason| reason.contains("schema") && reason.contains('2')));
+    assert!(refused.is_some_and(|reason| reason.contains("schema") && reason.contains(&NEWEST.to_string())));
     // Entries of both forms wait in the streams.
     rig.spawn_settler(&[]).wait_ready(SOON).await.unwrap_or_else(|error| panic!("{error}"));
     close_all(&rig, &channels, 11).await;
@@ -286,12 +287,12 @@ async fn a_schema_that_is_too_new_or_too_old_stops_relayers_and_settlers_with_a_
     let mut rig = on_schema_1(1).await;
     rig.spawn_settler(&[]).wait_ready(SOON).await.unwrap_or_else(|error| panic!("{error}"));
     for (schema, words) in
-        [("3", "or a newer one"), ("0", "first upgrade to a version"), ("x", "or a newer one")]
+        [("4", "or a newer one"), ("0", "first upgrade to a version"), ("x", "or a newer one")]
     {
         rig.redis.command(&["HSET", "mr:meta", "schema", schema]).await;
         for process in rig.relayers.iter().chain(&rig.settlers) {
             let reason = rig.not_ready(process, words).await;
-            assert!(reason.contains(&format!("schema {schema}; this version works with 1 to 2")), "{reason}");
+            assert!(reason.contains(&format!("schema {schema}; this version works with 1 to 3")), "{reason}");
         }
         let channel = rig.channel(10).await;
         let answer = channel.pay(rig.relayer(0), 1).await.expect("an answer");

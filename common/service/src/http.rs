@@ -33,6 +33,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::ApiError;
+use crate::spans::{self, Kind, Span};
+use crate::trail::{self, RequestTrail};
 use connection::{MayPart, Rules, converse};
 use progress::Progress;
 
@@ -147,9 +149,13 @@ async fn accept(
 
 /// Answers a request, in time and whatever its handler does. Here and not as layers of the router: each layer would box
 /// every request and its answer once more. Whoever polls this does so again at `deadline`: a timer of its own would have to
-/// be set for each request, to go off for none.
+/// be set for each request, to go off for none. The answer says what the request is called.
 async fn answer(front: &impl Front, incoming: Incoming, deadline: Instant) -> Response {
-    let mut answered = pin!(AssertUnwindSafe(front.answer(incoming)).catch_unwind());
+    let trail = incoming.trail();
+    let mut span = server_span(&incoming, &trail);
+    let trail = Arc::new(trail.within(&span));
+    let answered = trail::follow(Arc::clone(&trail), front.answer(incoming));
+    let mut answered = pin!(AssertUnwindSafe(answered).catch_unwind());
     let mut has_waited = false;
     let in_time = poll_fn(|context| match answered.as_mut().poll(context) {
         Poll::Ready(answered) => Poll::Ready(Some(answered)),
@@ -158,20 +164,35 @@ async fn answer(front: &impl Front, incoming: Incoming, deadline: Instant) -> Re
         }
         Poll::Pending => Poll::Pending,
     });
-    match in_time.await {
+    let mut answer = match in_time.await {
         Some(Ok(answer)) => answer,
-        Some(Err(panic)) => answer_to_panic(panic.as_ref()),
+        Some(Err(panic)) => answer_to_panic(&trail, panic.as_ref()),
         None => ApiError::new(Code::OutcomeUnknown).into_response(),
+    };
+    answer.headers_mut().insert(trail::REQUEST_ID, trail.id_header());
+    span.note("http.response.status_code", || answer.status().as_u16());
+    if answer.status().is_server_error() {
+        span.fail(answer.status());
     }
+    answer
 }
 
-fn answer_to_panic(panic: &(dyn Any + Send)) -> Response {
+/// Called after the method: a path may hold anything.
+fn server_span(incoming: &Incoming, trail: &RequestTrail) -> Span {
+    let (method, path) = incoming.route();
+    let mut span = Span::begin(spans::method_name(method), Kind::Server, trail.trace());
+    span.note("url.path", || path);
+    span.note("request_id", || trail.id());
+    span
+}
+
+fn answer_to_panic(trail: &RequestTrail, panic: &(dyn Any + Send)) -> Response {
     let message = panic
         .downcast_ref::<&str>()
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("unknown");
-    tracing::error!(message, "a handler panicked");
+    tracing::error!(request_id = %trail.id(), panic = message, "a handler panicked");
     ApiError::new(Code::Internal).into_response()
 }
 

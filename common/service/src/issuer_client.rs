@@ -1,5 +1,6 @@
 //! The client of an issuer, and what its answers mean: an account or channel, a final no, or *not known yet*.
 
+mod asking;
 mod settlements;
 
 use std::time::Duration;
@@ -13,11 +14,13 @@ use common::wire::{
     Account, AccountRequest, IssuerChannel, IssuerChannelPage, IssuerInfo, OpenRequest, Receipt,
     RefundRequest, SettlementRequest,
 };
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
+
+use asking::Asking;
 
 pub use settlements::BatchError;
 
@@ -295,19 +298,20 @@ impl IssuerClient {
         call(self.request(Method::GET, &["books"])).await
     }
 
-    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+    fn request(&self, method: Method, path: &[&str]) -> Asking {
         let mut url = self.base.clone();
         // `new` let only URLs with a host pass: those have path segments.
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push("v1").extend(path);
         }
-        self.http.request(method, url)
+        Asking::begin(&self.http, method, url)
     }
 }
 
 /// Sends, and sorts the answer into one of three: believed, final no, unknown.
-async fn call<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, IssuerError> {
-    let response = request.send().await.map_err(|error| IssuerError::unavailable(chain(&error)))?;
+async fn call<T: DeserializeOwned>(request: Asking) -> Result<T, IssuerError> {
+    let (response, _until_read) =
+        request.send().await.map_err(|error| IssuerError::unavailable(chain(&error)))?;
     let status = response.status();
     let body = bounded(response).await?;
     if status.is_success() {

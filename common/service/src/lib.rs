@@ -12,6 +12,8 @@
 //!   meanwhile.
 //! * [`profiling`]: where CPU time goes and who holds memory, where that is turned on.
 //! * [`probe`]: a health check that needs nothing beside the program itself.
+//! * [`trail`]: what a request is called, for log lines and for whoever is asked on its behalf. [`spans`]: how long its parts
+//!   took, for a collector.
 //! * [`journal`]: where the journal's segments are kept.
 //! * [`audit`]: what acknowledged, recorded and paid have to do with one another.
 //! * [`issuer_client`]: how relayer and settler talk to an issuer. [`fitness`]: whether they may use a Redis.
@@ -35,4 +37,6 @@ pub mod process;
 pub mod profiling;
 pub mod reload;
 pub mod signals;
+pub mod spans;
+pub mod trail;
 pub mod websocket;

@@ -14,6 +14,7 @@ use crate::admin::Readiness;
 use crate::http::{Front, HttpConfig, serve};
 use crate::probe::{self, Probe};
 use crate::reload::Origin;
+use crate::spans;
 
 /// What every service takes on its command line.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -67,7 +68,13 @@ where
     }
     common::telemetry::init(config.log()).context("log.filter")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    runtime.block_on(async { start(config, origin, crate::signals::shutdown()).await })
+    let service = C::ENV_PREFIX.trim_end_matches('_').to_ascii_lowercase().replace('_', "-");
+    runtime.block_on(async {
+        let recording = spans::record(&config.telemetry().otlp, &service)?;
+        let ended = start(config, origin, crate::signals::shutdown()).await;
+        recording.finish().await;
+        ended
+    })
 }
 
 /// An address that cannot be listened on.

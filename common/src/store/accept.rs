@@ -7,8 +7,9 @@ use bytes::BytesMut;
 use fred::types::{Key, Value};
 use futures::future::join_all;
 
+use super::followed::{self, Followed};
 use super::keys::Keys;
-use super::schema::SHARED_ENTRIES;
+use super::schema::{SHARED_ENTRIES, TRAILS};
 use super::scripts::{ACCEPT, REGISTER_CHANNEL, REQUEST_CLOSE};
 use super::state::HEAD_LEN;
 use super::{Store, StoreError};
@@ -116,6 +117,19 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; after [`StoreError::OutcomeUnknown`] the same vouchers may be sent again.
     pub async fn accept(&self, vouchers: &[VerifiedVoucher]) -> Result<Vec<Verdict>, StoreError> {
+        self.accept_followed(vouchers, &[]).await
+    }
+
+    /// As [`Store::accept`]. Of what is recorded, whoever reads it learns what the payers of `followed` call it, from the
+    /// schema on that has a place for that.
+    ///
+    /// # Errors
+    /// As [`Store::accept`].
+    pub async fn accept_followed(
+        &self,
+        vouchers: &[VerifiedVoucher],
+        followed: &[Followed],
+    ) -> Result<Vec<Verdict>, StoreError> {
         self.refuse_after_loss()?;
         let Some(first) = vouchers.first() else { return Ok(Vec::new()) };
         let lane = self.lane_of(first.channel_id());
@@ -129,7 +143,8 @@ impl Store {
         let partition = self.partition_of(first.channel_id());
         let of_call = vouchers.iter().map(|voucher| self.partition_of(voucher.channel_id()));
         let taking = self.inner.turns.next(of_call, self.partitions());
-        self.call(partition, taking, &Vec::from_iter(vouchers)).await
+        let followed = if self.schema() < TRAILS { &[] } else { followed };
+        self.call(partition, taking, &Vec::from_iter(vouchers), followed).await
     }
 
     /// [`Store::accept`], as schemas before [`SHARED_ENTRIES`] have it: each partition has its own call, and so its own
@@ -141,7 +156,8 @@ impl Store {
             places.push(place);
             share.push(voucher);
         }
-        let calls = shares.iter().map(|(partition, (_, share))| self.call(*partition, *partition, share));
+        let calls =
+            shares.iter().map(|(partition, (_, share))| self.call(*partition, *partition, share, &[]));
         let calls = join_all(calls).await;
         let mut verdicts = vec![Verdict::Unreadable; vouchers.len()];
         let (mut failed, mut recorded) = (None, false);
@@ -172,9 +188,11 @@ impl Store {
         partition: u16,
         taking: u16,
         vouchers: &[&VerifiedVoucher],
+        followed: &[Followed],
     ) -> Result<Vec<Verdict>, StoreError> {
         let counter = self.counter_of(partition);
-        let (keys, args) = self.accept_call(counter, taking, vouchers);
+        let (keys, mut args) = self.accept_call(counter, taking, vouchers);
+        args.extend(followed::write(followed).map(Value::from));
         let (answer, confirmed) = self.run_confirmed(&ACCEPT, partition, keys, args).await?;
         let mut answer = answer.into_array().into_iter();
         let letters = answer.next().ok_or_else(odd)?;

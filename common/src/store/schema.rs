@@ -9,7 +9,7 @@ use fred::interfaces::HashesInterface;
 use super::{Store, StoreError};
 
 /// The newest schema: what a first start on an empty Redis writes, and what [`Store::raise_schema`] raises to.
-pub const NEWEST: u16 = 2;
+pub const NEWEST: u16 = 3;
 
 /// The oldest schema that this version reads and writes.
 pub const OLDEST: u16 = 1;
@@ -17,6 +17,10 @@ pub const OLDEST: u16 = 1;
 /// From this one on an entry may name channels of other partitions than its stream's. Before it, an accept call writes an
 /// entry for each partition: settlers of that time look for an entry's channels in its own.
 pub(super) const SHARED_ENTRIES: u16 = 2;
+
+/// From this one on an entry may name those of its payments that are followed (see [`super::followed`]). Settlers of before
+/// take that field for a payment that they cannot read, and give up on the entry.
+pub(super) const TRAILS: u16 = 3;
 
 /// The schema that Redis was last seen to have; the oldest one before it was looked at, as everyone can read that.
 #[derive(Debug)]
@@ -117,9 +121,9 @@ mod tests {
         let remedy = |text| understood(text).expect_err("refused").remedy;
         assert!(remedy(Some("0")).contains("first upgrade"));
         assert!(
-            remedy(Some("3")).contains("or a newer one") && remedy(Some("1.5")).contains("or a newer one")
+            remedy(Some("4")).contains("or a newer one") && remedy(Some("1.5")).contains("or a newer one")
         );
         assert!(remedy(None).contains("RECOVERY"));
-        assert!(understood(Some("3")).expect_err("refused").found.contains("works with 1 to 2"));
+        assert!(understood(Some("4")).expect_err("refused").found.contains("works with 1 to 3"));
     }
 }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use fred::types::Value;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::followed::{self, Followed};
 use crate::amount::Amount;
 use crate::ids::ChannelId;
 use crate::text::FromText;
@@ -71,6 +72,8 @@ pub struct Entry {
     pub id: EntryId,
     /// Its payments in the order they were accepted; `Err` with the reason if no version of Millrace wrote it.
     pub payments: Result<Vec<AcceptedPayment>, String>,
+    /// Those of its call's payments that are followed. One that is not among the payments was not recorded.
+    pub followed: Vec<Followed>,
 }
 
 /// A close that ended, as its script told the journal.
@@ -124,7 +127,17 @@ fn parse_entry(entry: Value) -> Option<Entry> {
     let fields = match parts.next() {
         Some(Value::Array(fields)) => fields,
         // Read, never acknowledged, and removed from the stream by hand since.
-        _ => return Some(Entry { id, payments: Err("the entry was removed from the stream".to_owned()) }),
+        _ => {
+            let payments = Err("the entry was removed from the stream".to_owned());
+            return Some(Entry { id, payments, followed: Vec::new() });
+        }
+    };
+    // It comes last.
+    let (fields, followed) = match fields.as_slice() {
+        [fields @ .., name, text] if name.as_bytes() == Some(followed::FIELD.as_bytes()) => {
+            (fields, text.as_bytes().map(followed::read).unwrap_or_default())
+        }
+        fields => (fields, Vec::new()),
     };
     let payments = fields
         .chunks(2)
@@ -134,7 +147,7 @@ fn parse_entry(entry: Value) -> Option<Entry> {
         })
         .collect::<Option<Vec<_>>>()
         .ok_or_else(|| "not a list of channel id and amount with proof".to_owned());
-    Some(Entry { id, payments })
+    Some(Entry { id, payments, followed })
 }
 
 fn parse_payment(id: &Value, value: &Value) -> Option<AcceptedPayment> {
@@ -165,6 +178,22 @@ mod tests {
         let payments = entries[0].payments.as_ref().expect("payments");
         let amounts: Vec<u64> = payments.iter().map(|p| p.amount.units()).collect();
         assert_eq!((amounts, payments[0].channel_id), (vec![5, 6], id));
+    }
+
+    #[test]
+    fn an_entry_may_say_which_of_its_payments_are_followed() {
+        let id = ChannelId([3; 32]);
+        let text = format!("[[\"{id}\",\"5\",\"a-request\",\"\"]]");
+        let payment = [Value::from(id.to_string()), Value::from(format!("{}p", Amount::new(5).to_lua()))];
+        let trail = [Value::from(followed::FIELD), Value::from(text)];
+        let both = [payment.clone(), trail.clone()].concat();
+        let entries = parse_entries(entry("17-2", both)).expect("a reply");
+        assert_eq!(entries[0].payments.as_ref().map(Vec::len), Ok(1));
+        let request_id = entries[0].followed[0].trail.request_id.expect("given");
+        assert_eq!((request_id.as_str(), entries[0].followed[0].amount), ("a-request", Amount::new(5)));
+        // Nowhere else is it anything but a payment that cannot be read.
+        let entries = parse_entries(entry("17-2", [trail, payment].concat())).expect("a reply");
+        assert!(entries[0].payments.is_err());
     }
 
     #[test]

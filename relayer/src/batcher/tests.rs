@@ -31,7 +31,7 @@ impl Recorder for Arc<Fake> {
         0
     }
 
-    async fn accept(&self, vouchers: &[VerifiedVoucher]) -> Result<Vec<Verdict>, StoreError> {
+    async fn accept(&self, vouchers: &[VerifiedVoucher], _: &[Followed]) -> Result<Vec<Verdict>, StoreError> {
         let amounts = vouchers.iter().map(|voucher| voucher.cumulative_amount().units()).collect();
         self.calls.lock().expect("no panic").push(amounts);
         self.go_on.acquire().await.expect("never closed").forget();

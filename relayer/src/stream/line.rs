@@ -14,6 +14,7 @@ use common::ids::ChannelId;
 use common::voucher::Payment;
 use common::wire::PaymentAnswer;
 use futures::FutureExt as _;
+use service::trail;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -79,8 +80,8 @@ impl Line {
     }
 
     /// Puts a payment in line, and on its way.
-    pub(super) async fn take(&mut self, ticket: Ticket, body: &[u8]) {
-        let place = match self.app.acceptor.decode(body, Instant::now()).0 {
+    pub(super) async fn take(&mut self, mut ticket: Ticket, body: &[u8]) {
+        let place = match self.app.acceptor.decode(body, Instant::now(), &mut ticket).0 {
             Ok(payment) => self.start(ticket, payment).await,
             Err(refusal) => Place::Answered(Err(refuse([ticket], refusal))),
         };
@@ -103,8 +104,8 @@ impl Line {
         let (reply, answer) = oneshot::channel();
         let detour = self.detours.entry(channel_id).or_insert_with(|| {
             let (queue, waiting) = mpsc::unbounded_channel();
-            let task =
-                tokio::spawn(run_detour(Arc::clone(&self.app), Arc::clone(&self.detours_at_once), waiting));
+            let run = run_detour(Arc::clone(&self.app), Arc::clone(&self.detours_at_once), waiting);
+            let task = tokio::spawn(trail::follow_on(run));
             Detour { queue, unanswered: 0, _task: AbortOnDropHandle::new(task) }
         });
         detour.unanswered = detour.unanswered.saturating_add(1);

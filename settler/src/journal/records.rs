@@ -87,7 +87,8 @@ mod tests {
         let (known, gone) = (terms(1), ChannelId([9; 32]));
         let payment = |channel_id| AcceptedPayment { channel_id, amount: Amount::new(5), proof: vec![1, 2] };
         let id = EntryId { ms: 7, n: 1 };
-        let entry = Entry { id, payments: Ok(vec![payment(known.id()), payment(gone)]) };
+        let entry =
+            Entry { id, payments: Ok(vec![payment(known.id()), payment(gone)]), followed: Vec::new() };
         let terms = HashMap::from([(known.id(), known.clone())]);
         let item = of_accepted(3, &entry, Some(&"unknown".to_owned()), &terms);
         assert_eq!((item.stream, item.id), (Stream::Accepted(3), id));
@@ -95,7 +96,7 @@ mod tests {
         assert_eq!(kinds(&item), ["payment", "dead"]);
         assert!(String::from_utf8_lossy(&item.lines).contains(&gone.to_string()));
 
-        let unreadable = Entry { id, payments: Err("nonsense".to_owned()) };
+        let unreadable = Entry { id, payments: Err("nonsense".to_owned()), followed: Vec::new() };
         assert_eq!(kinds(&of_accepted(3, &unreadable, Some(&"nonsense".to_owned()), &terms)), ["dead"]);
     }
 

@@ -189,6 +189,9 @@ fn ids() -> Vec<Vec<u8>> {
         "1",
         "0OIl",
         "zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz",
+        "till-7.1042:3",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03-more",
     ])
 }
 
@@ -340,6 +343,8 @@ fn streams() -> Vec<Vec<u8>> {
     let bytes = [&[b'b', length][..], &value].concat();
     let entry = |fields: &[u8]| [b"[1[2\"17-2\"", fields].concat();
     let payment = [format!("\"{id}\"").as_bytes(), &bytes].concat();
+    let trail = format!("[[\"{id}\",\"5\",\"till-7.1042\",\"00-{:032x}-{:016x}-01\"]]", 7, 9);
+    let trail = [&[b'b', u8::try_from(trail.len()).expect("short")][..], trail.as_bytes()].concat();
     vec![
         entry(&[b"[2", payment.as_slice()].concat()),
         entry(&[b"[4", payment.as_slice(), payment.as_slice()].concat()),
@@ -353,5 +358,7 @@ fn streams() -> Vec<Vec<u8>> {
         b"n".to_vec(),
         b"1700000000000-0".to_vec(),
         b"18446744073709551616-1".to_vec(),
+        entry(&[b"[4", payment.as_slice(), b"\"trail\"", trail.as_slice()].concat()),
+        entry(&[b"[4\"trail\"", trail.as_slice(), payment.as_slice()].concat()),
     ]
 }

@@ -6,6 +6,7 @@ use common::amount::Amount;
 use common::channel::SchemeKind;
 use common::store::state::{HEAD_LEN, HotState};
 use common::store::stream::{EntryId, parse_entries};
+use common::trail::RequestId;
 use fred::types::Value;
 
 /// Deeper than any reply of Redis that Millrace asks for.
@@ -31,6 +32,9 @@ pub(crate) fn stream(data: &[u8]) {
         assert_eq!(EntryId::from_str(&id.to_string()), Ok(id));
     }
     let Some(entries) = parse_entries(reply(&mut Bytes(data), 0)) else { return };
+    for followed in entries.iter().flat_map(|entry| &entry.followed) {
+        assert!(followed.trail.request_id.is_none_or(|id| RequestId::of(id.as_bytes()) == Some(id)));
+    }
     for payment in entries.iter().filter_map(|entry| entry.payments.as_ref().ok()).flatten() {
         assert_eq!(Amount::from_lua(payment.amount.to_lua().as_bytes()), Ok(payment.amount));
     }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use common::amount::Amount;
 use common::config::Config;
 use common::ids::{ChannelId, PublicKey, Signature};
+use common::trail::{RequestId, TraceParent};
 
 /// A text that is taken is the one text of its value.
 fn is_canonical<T: FromStr + Display + PartialEq>(text: &str) {
@@ -14,7 +15,22 @@ fn is_canonical<T: FromStr + Display + PartialEq>(text: &str) {
     }
 }
 
+/// What callers write into headers.
+fn trails(data: &[u8]) {
+    if let Some(id) = RequestId::given(data) {
+        assert_eq!(id.as_bytes(), data, "two texts for one id");
+        assert!(RequestId::of(id.of_message(u64::MAX).as_bytes()).is_some());
+    }
+    if let Some(parent) = TraceParent::parse(data) {
+        // A later version is read as far as it is known, and written as the one that is.
+        let written = parent.to_string();
+        assert!(!data.starts_with(b"00-") || written.as_bytes() == data, "two texts for one place");
+        assert_eq!(TraceParent::parse(written.as_bytes()), Some(parent));
+    }
+}
+
 pub(crate) fn ids(data: &[u8]) {
+    trails(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     is_canonical::<ChannelId>(text);
     is_canonical::<PublicKey>(text);

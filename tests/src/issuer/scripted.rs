@@ -97,6 +97,8 @@ struct Shared {
     forwarded: watch::Sender<BTreeMap<Route, u64>>,
     /// Settlements of each batch that arrived.
     batches: watch::Sender<Vec<usize>>,
+    /// What stood above the requests that arrived, with their paths.
+    heads: Mutex<Vec<(String, HeaderMap)>>,
     /// Whether there is a route for batches.
     takes_batches: AtomicBool,
     shutdown: CancellationToken,
@@ -120,6 +122,7 @@ impl ScriptedIssuer {
             counts: watch::Sender::default(),
             forwarded: watch::Sender::default(),
             batches: watch::Sender::default(),
+            heads: Mutex::default(),
             takes_batches: AtomicBool::new(true),
             shutdown: shutdown.clone(),
         });
@@ -169,6 +172,13 @@ impl ScriptedIssuer {
     /// How many settlements each batch had that arrived so far, in order; also of those that were not taken.
     pub fn batches(&self) -> Vec<usize> {
         self.shared.batches.borrow().clone()
+    }
+
+    /// The headers of the requests that arrived, in order, whose path ends so.
+    pub fn headers(&self, path_end: &str) -> Vec<HeaderMap> {
+        let heads = self.shared.heads.lock().expect("no holder of the lock panics");
+        let those = heads.iter().filter(|(path, _)| path.ends_with(path_end));
+        those.map(|(_, headers)| headers.clone()).collect()
     }
 
     /// How many requests of `route` have arrived; each settlement of a batch counts as one.
@@ -272,6 +282,8 @@ fn count(counts: &watch::Sender<BTreeMap<Route, u64>>, route: Route, times: u64)
 }
 
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let head = (request.uri().path().to_owned(), request.headers().clone());
+    shared.heads.lock().expect("no holder of the lock panics").push(head);
     if request.method() == Method::POST && request.uri().path() == batch::PATH {
         return batch::handle(&shared, request).await;
     }

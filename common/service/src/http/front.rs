@@ -10,10 +10,12 @@ use axum::http::Method;
 use axum::response::Response;
 use bytes::Bytes;
 use tower::ServiceExt as _;
+use tracing::Instrument as _;
 
 use super::progress::Asked;
 use crate::body::{limit, read};
 use crate::error::ApiError;
+use crate::trail::{self, RequestTrail};
 
 /// Answers every request of a listener. A router does; so may whoever has a short way for a route that is asked all the
 /// time, and gives everything else to a router.
@@ -44,6 +46,16 @@ impl Incoming {
         self.request.method() == method && self.request.uri().path() == path
     }
 
+    /// What it is called.
+    pub(super) fn trail(&self) -> RequestTrail {
+        RequestTrail::of(self.request.headers())
+    }
+
+    /// Its method and path.
+    pub(super) fn route(&self) -> (&Method, &str) {
+        (self.request.method(), self.request.uri().path())
+    }
+
     /// The address it came from.
     pub fn peer(&self) -> SocketAddr {
         self.peer
@@ -64,7 +76,17 @@ impl Front for Router {
         let mut request = incoming.request.map(Body::new);
         limit(&mut request, incoming.body_max_bytes);
         request.extensions_mut().insert(ConnectInfo(incoming.peer));
-        let Ok(answer) = self.clone().oneshot(request).await;
-        answer
+        let span = trail::current().map_or_else(tracing::Span::none, |trail| trail.log_span());
+        let asked = tracing::enabled!(tracing::Level::DEBUG)
+            .then(|| (request.method().clone(), request.uri().clone()));
+        async move {
+            let Ok(answer) = self.clone().oneshot(request).await;
+            if let Some((method, uri)) = asked {
+                tracing::debug!(%method, path = uri.path(), status = answer.status().as_u16(), "answered");
+            }
+            answer
+        }
+        .instrument(span)
+        .await
     }
 }

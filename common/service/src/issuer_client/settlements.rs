@@ -49,7 +49,8 @@ impl IssuerClient {
         settlements: &[ChannelSettlement],
     ) -> Result<Vec<Result<Receipt, IssuerError>>, BatchError> {
         let request = self.request(Method::POST, &["settlements"]).json(&Body { settlements });
-        let response = request.send().await.map_err(|error| BatchError::unavailable(chain(&error)))?;
+        let (response, _until_read) =
+            request.send().await.map_err(|error| BatchError::unavailable(chain(&error)))?;
         let status = response.status();
         let body = bounded(response).await.map_err(BatchError::unavailable)?;
         if !status.is_success() {

@@ -23,7 +23,7 @@ fn batch(entries: &[(u16, u64, u64)]) -> Batch {
     for (partition, ms, salt) in entries {
         let channel_id = terms(*salt).id();
         let payment = AcceptedPayment { channel_id, amount: Amount::new(*ms), proof: vec![1] };
-        let entry = Entry { id: id(*ms), payments: Ok(vec![payment]) };
+        let entry = Entry { id: id(*ms), payments: Ok(vec![payment]), followed: Vec::new() };
         batch.push(records::of_accepted(*partition, &entry, None, &known), &known);
     }
     batch
