@@ -179,7 +179,9 @@ fn completed(proof: &Proof, known: &Proof, height: u32) -> Result<Vec<Hash>, Unp
         let given = u32::try_from(shown).unwrap_or(u32::MAX);
         return Err(Unproven::MissingSiblings { given, needed: height });
     };
-    let mut siblings = own.to_vec();
+    // In one piece from the beginning: it is as long as the one it follows from.
+    let mut siblings = Vec::with_capacity(known.siblings.len().max(shown));
+    siblings.extend_from_slice(own);
     siblings.push(ancestor(known, height));
     siblings.extend(known.siblings.iter().skip(siblings.len()));
     // What was shown although it was known must be what is known.
