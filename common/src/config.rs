@@ -323,10 +323,10 @@ impl RedisConfig {
         if !self.partitions.is_power_of_two() || self.partitions > 1024 {
             return Err(ConfigError::invalid("redis.partitions", "a power of two from 1 to 1024"));
         }
-        positive("redis.connections", self.connections.into())?;
+        positive("redis.connections", self.connections)?;
         positive("redis.connect_timeout_ms", self.connect_timeout_ms)?;
         positive("redis.command_timeout_ms", self.command_timeout_ms)?;
-        positive("redis.reconnect_delay_max_ms", self.reconnect_delay_max_ms.into())?;
+        positive("redis.reconnect_delay_max_ms", self.reconnect_delay_max_ms)?;
         if self.memory_high_percent > 100 || self.memory_low_percent > self.memory_high_percent {
             return Err(ConfigError::invalid(
                 "redis.memory_high_percent",
@@ -341,8 +341,8 @@ impl RedisConfig {
 ///
 /// # Errors
 /// [`ConfigError::Invalid`] for `key`.
-pub fn positive(key: &'static str, value: u64) -> Result<(), ConfigError> {
-    if value == 0 {
+pub fn positive<N: Default + PartialEq>(key: &'static str, value: N) -> Result<(), ConfigError> {
+    if value == N::default() {
         return Err(ConfigError::invalid(key, "more than 0"));
     }
     Ok(())

@@ -168,20 +168,12 @@ impl common::config::Config for Config {
                 "no less than limits.channel_lifetime_min_s",
             ));
         }
-        positive("limits.write_queue_max", saturating(self.limits.write_queue_max))?;
-        positive("limits.read_queue_max", saturating(self.limits.read_queue_max))?;
-        positive("limits.settlements_batch_max", saturating(self.limits.settlements_batch_max))?;
+        positive("limits.write_queue_max", self.limits.write_queue_max)?;
+        positive("limits.read_queue_max", self.limits.read_queue_max)?;
+        positive("limits.settlements_batch_max", self.limits.settlements_batch_max)?;
         self.profiling.validate()?;
-        positive("http.connections_max", saturating(self.http.connections_max))?;
-        positive("http.header_timeout_ms", self.http.header_timeout_ms)?;
-        positive("http.park_after_ms", self.http.park_after_ms)?;
-        positive("http.request_timeout_ms", self.http.request_timeout_ms)?;
-        positive("http.body_max_bytes", saturating(self.http.body_max_bytes))
+        self.http.validate()
     }
-}
-
-fn saturating(value: usize) -> u64 {
-    u64::try_from(value).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -282,14 +282,10 @@ impl common::config::Config for Config {
                 "env:NAME or file:/path of the key that signs receipts, where receipts.enabled is true";
             return Err(ConfigError::invalid("receipts.signing_key", expected));
         }
-        positive("batch_max", count(self.batch_max))?;
+        positive("batch_max", self.batch_max)?;
         positive("readiness_interval_ms", self.readiness_interval_ms)?;
         self.profiling.validate()?;
-        positive("http.connections_max", count(self.http.connections_max))?;
-        positive("http.header_timeout_ms", self.http.header_timeout_ms)?;
-        positive("http.park_after_ms", self.http.park_after_ms)?;
-        positive("http.request_timeout_ms", self.http.request_timeout_ms)?;
-        positive("http.body_max_bytes", count(self.http.body_max_bytes))?;
+        self.http.validate()?;
         if self.batch_max > self.limits.payments_in_flight_max {
             return Err(ConfigError::invalid(
                 "batch_max",
@@ -302,8 +298,8 @@ impl common::config::Config for Config {
 
 impl StreamConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        positive("stream.in_flight_max", count(self.in_flight_max))?;
-        positive("stream.message_max_bytes", count(self.message_max_bytes))?;
+        positive("stream.in_flight_max", self.in_flight_max)?;
+        positive("stream.message_max_bytes", self.message_max_bytes)?;
         positive("stream.ping_interval_ms", self.ping_interval_ms)?;
         positive("stream.write_timeout_ms", self.write_timeout_ms)?;
         if self.idle_timeout_ms <= self.ping_interval_ms {
@@ -318,8 +314,8 @@ impl StreamConfig {
 
 impl BatcherConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        positive("batcher.calls_in_flight_per_lane", count(self.calls_in_flight_per_lane))?;
-        positive("batcher.queue_max", count(self.queue_max))?;
+        positive("batcher.calls_in_flight_per_lane", self.calls_in_flight_per_lane)?;
+        positive("batcher.queue_max", self.queue_max)?;
         if !(1..=VOUCHERS_PER_CALL_LIMIT).contains(&self.vouchers_per_call_max) {
             let expected = format!("1 to {VOUCHERS_PER_CALL_LIMIT}");
             return Err(ConfigError::invalid("batcher.vouchers_per_call_max", expected));
@@ -330,8 +326,8 @@ impl BatcherConfig {
 
 impl LimitsConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        positive("limits.payments_in_flight_max", count(self.payments_in_flight_max))?;
-        positive("limits.hash_steps_max", self.hash_steps_max.into())?;
+        positive("limits.payments_in_flight_max", self.payments_in_flight_max)?;
+        positive("limits.hash_steps_max", self.hash_steps_max)?;
         positive("limits.keys_max", self.keys_max)?;
         for (key, limit) in [
             ("limits.per_channel_per_s", self.per_channel_per_s),
@@ -349,8 +345,8 @@ impl ChannelsConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         positive("channels.cache_max", self.cache_max)?;
         positive("channels.unknown_cache_max", self.unknown_cache_max)?;
-        positive("channels.issuer_lookups_in_flight_max", count(self.issuer_lookups_in_flight_max))?;
-        positive("channels.issuer_lookups_per_s", self.issuer_lookups_per_s.into())
+        positive("channels.issuer_lookups_in_flight_max", self.issuer_lookups_in_flight_max)?;
+        positive("channels.issuer_lookups_per_s", self.issuer_lookups_per_s)
     }
 }
 
@@ -363,10 +359,6 @@ fn required(key: &'static str, variable: &str, value: Option<&PublicKey>) -> Res
         Some(_) => Ok(()),
         None => Err(ConfigError::invalid(key, expected)),
     }
-}
-
-fn count(value: usize) -> u64 {
-    u64::try_from(value).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

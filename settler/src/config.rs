@@ -231,7 +231,7 @@ impl JournalConfig {
             return Err(ConfigError::invalid("journal.segment_max_bytes", expected));
         }
         positive("journal.segment_max_age_ms", self.segment_max_age_ms)?;
-        positive("journal.retention_days", self.retention_days.unwrap_or(1).into())
+        positive("journal.retention_days", self.retention_days.unwrap_or(1))
     }
 }
 
@@ -291,11 +291,7 @@ impl common::config::Config for Config {
         self.console.validate()?;
         positive("readiness_interval_ms", self.readiness_interval_ms)?;
         self.profiling.validate()?;
-        positive("http.connections_max", saturating(self.http.connections_max))?;
-        positive("http.header_timeout_ms", self.http.header_timeout_ms)?;
-        positive("http.park_after_ms", self.http.park_after_ms)?;
-        positive("http.request_timeout_ms", self.http.request_timeout_ms)?;
-        positive("http.body_max_bytes", saturating(self.http.body_max_bytes))
+        self.http.validate()
     }
 }
 
@@ -345,14 +341,14 @@ impl Config {
             ));
         }
         positive("consumer.poll_ms", self.consumer.poll_ms)?;
-        positive("closes.in_flight_max", saturating(self.closes.in_flight_max))?;
+        positive("closes.in_flight_max", self.closes.in_flight_max)?;
         if !(1..=SETTLEMENTS_PER_REQUEST_MAX).contains(&self.closes.settlements_per_request) {
             return Err(ConfigError::invalid(
                 "closes.settlements_per_request",
                 format!("1 to {SETTLEMENTS_PER_REQUEST_MAX}"),
             ));
         }
-        positive("closes.requests_in_flight_max", saturating(self.closes.requests_in_flight_max))?;
+        positive("closes.requests_in_flight_max", self.closes.requests_in_flight_max)?;
         if !(1..=DUE_PER_READ_MAX).contains(&self.closes.due_per_read) {
             return Err(ConfigError::invalid("closes.due_per_read", format!("1 to {DUE_PER_READ_MAX}")));
         }
@@ -365,10 +361,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-fn saturating(value: usize) -> u64 {
-    u64::try_from(value).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
+use common::config::{ConfigError, positive};
 use common::problem::Code;
 use futures::FutureExt as _;
 use schemars::JsonSchema;
@@ -73,6 +74,20 @@ impl Default for HttpConfig {
             body_max_bytes: 262_144,
             drain_timeout_ms: 10_000,
         }
+    }
+}
+
+impl HttpConfig {
+    /// Whether anyone could be served within these bounds.
+    ///
+    /// # Errors
+    /// One of them is 0, by its key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        positive("http.connections_max", self.connections_max)?;
+        positive("http.header_timeout_ms", self.header_timeout_ms)?;
+        positive("http.park_after_ms", self.park_after_ms)?;
+        positive("http.request_timeout_ms", self.request_timeout_ms)?;
+        positive("http.body_max_bytes", self.body_max_bytes)
     }
 }
 

@@ -47,7 +47,7 @@ impl TelemetryConfig {
             return Err(ConfigError::invalid("telemetry.otlp.endpoint", expected));
         }
         positive("telemetry.otlp.timeout_ms", otlp.timeout_ms)?;
-        positive("telemetry.otlp.queue_max", u64::try_from(otlp.queue_max).unwrap_or(u64::MAX))?;
+        positive("telemetry.otlp.queue_max", otlp.queue_max)?;
         if otlp.sample_per_million > 1_000_000 {
             return Err(ConfigError::invalid("telemetry.otlp.sample_per_million", "at most 1000000"));
         }

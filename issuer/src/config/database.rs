@@ -117,14 +117,14 @@ impl DatabaseConfig {
     /// The first key that does not hold what it should.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.place()?;
-        positive("database.write_connections", self.write_connections.into())?;
-        positive("database.read_connections", self.read_connections.into())?;
+        positive("database.write_connections", self.write_connections)?;
+        positive("database.read_connections", self.read_connections)?;
         positive("database.connect_timeout_ms", self.connect_timeout_ms)?;
         positive("database.statement_timeout_ms", self.statement_timeout_ms)?;
         if self.statement_timeout_ms > i32::MAX.unsigned_abs().into() {
             return Err(ConfigError::invalid("database.statement_timeout_ms", "at most 2147483647"));
         }
-        positive("database.attempts_max", self.attempts_max.into())?;
+        positive("database.attempts_max", self.attempts_max)?;
         positive("database.check_interval_ms", self.check_interval_ms)
     }
 }

@@ -63,7 +63,7 @@ impl Default for ConsoleConfig {
 
 impl ConsoleConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        positive("console.action_attempts_per_min", self.action_attempts_per_min.into())?;
+        positive("console.action_attempts_per_min", self.action_attempts_per_min)?;
         positive("console.refresh_ms", self.refresh_ms)?;
         positive("console.lag_warning_s", self.lag_warning_s)?;
         if !(1..=ROWS_PER_PAGE_MAX).contains(&self.rows_per_page) {
@@ -77,9 +77,9 @@ impl ConsoleConfig {
         if !(2..=SAMPLES_MAX).contains(&self.history_samples_max) {
             return Err(ConfigError::invalid("console.history_samples_max", format!("2 to {SAMPLES_MAX}")));
         }
-        positive("console.history_assets_max", self.history_assets_max.into())?;
-        positive("console.walk_channels_per_s", self.walk_channels_per_s.into())?;
-        positive("console.audit_channels_max", self.audit_channels_max.into())
+        positive("console.history_assets_max", self.history_assets_max)?;
+        positive("console.walk_channels_per_s", self.walk_channels_per_s)?;
+        positive("console.audit_channels_max", self.audit_channels_max)
     }
 }
 
