@@ -65,8 +65,8 @@ impl Incoming {
     ///
     /// # Errors
     /// `payload_too_large` beyond `http.body_max_bytes`; `malformed` if it ended early.
-    pub async fn body(self) -> Result<Bytes, ApiError> {
-        read(self.request.into_body(), self.body_max_bytes).await
+    pub fn body(self) -> impl Future<Output = Result<Bytes, ApiError>> + Send {
+        read(self.request.into_body(), self.body_max_bytes)
     }
 }
 
