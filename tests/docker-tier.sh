@@ -26,4 +26,5 @@ trap 'exit 1' HUP INT TERM
 engine_up "$work"
 tests/redis-image.sh
 cargo build --workspace --bins
-MILLRACE_TEST_REDIS=docker cargo nextest run -p tests --lib --test harness "$@"
+# Of the whole workspace, as the other tests are built: one package by itself has other features, and is built anew.
+MILLRACE_TEST_REDIS=docker cargo nextest run --workspace -E 'package(tests) & (kind(lib) | binary(harness))' "$@"
