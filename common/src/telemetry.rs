@@ -1,5 +1,6 @@
 //! Logs. One call at the start of a process; after that everything goes through `tracing`.
 
+use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
 use tracing_subscriber::filter::ParseError;
@@ -32,13 +33,20 @@ fn from_environment() -> Option<String> {
     std::env::var("RUST_LOG").ok().filter(|directives| !directives.is_empty())
 }
 
+/// Colours are for whoever watches: in a file they would stand between a reader and what it looks for. `NO_COLOR` turns
+/// them off altogether.
+fn is_coloured() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !unwanted
+}
+
 /// Sends logs to standard error as `config` says. `RUST_LOG`, where set, replaces the filter.
 ///
 /// # Errors
 /// The filter does not parse.
 pub fn init(config: &LogConfig) -> Result<(), ParseError> {
     let filter = EnvFilter::try_new(from_environment().as_ref().unwrap_or(&config.filter))?;
-    let logs = tracing_subscriber::fmt().with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(is_coloured());
     // A second call (several services in one process) keeps the first one's choice.
     let replace: Option<Replace> = match config.format {
         LogFormat::Text => {
