@@ -106,7 +106,7 @@ pub(crate) enum LookupError {
     #[error("too many channels are being looked up")]
     Overloaded,
     /// The issuer gave no answer to go by.
-    #[error("the issuer is not available: {detail}")]
+    #[error("{detail}")]
     Issuer {
         /// What went wrong.
         detail: String,
@@ -311,7 +311,9 @@ impl<O: Origin> Channels<O> {
         let settled = channel.settled.map(|latest| (latest.cumulative_amount, latest.proof));
         // To start below what was paid already would let the payer spend it twice.
         if settled.as_ref().map_or(Amount::ZERO, |(amount, _)| *amount) != channel.settled_amount {
-            return Err(LookupError::Issuer { detail: "settled amount and voucher do not agree".to_owned() });
+            return Err(LookupError::Issuer {
+                detail: "the issuer's settled amount and voucher do not agree".to_owned(),
+            });
         }
         Ok(Ok(Channel::new(terms, settled, false, recovery)))
     }

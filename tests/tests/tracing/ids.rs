@@ -83,3 +83,11 @@ async fn the_issuer_hears_what_a_look_up_is_for_and_each_request_of_a_settler_is
     assert!(TraceParent::parse(parent.as_bytes()).is_some_and(|parent| !parent.is_sampled()), "{parent}");
     assert!(!parent.contains(super::scene::TRACE), "it may be for payments of many traces: {parent}");
 }
+
+#[tokio::test]
+async fn a_log_that_goes_to_a_file_is_plain_text() {
+    let rig = Rig::start(RigOptions::default()).await;
+    let log = std::fs::read_to_string(rig.relayers[0].log()).expect("a log");
+    assert!(log.contains("relayer listens"), "{log}");
+    assert!(!log.contains('\u{1b}'), "what colours it stands in the way of grep: {log:?}");
+}
