@@ -282,8 +282,12 @@ mod tests {
         let ledger = LedgerWriter::append_to(&path).expect("a later load goes on");
         let attempt = ledger.sent(&request, "http://b").expect("written");
         let (channel_id, cumulative_amount) = (request.channel_id, request.cumulative_amount);
-        let answer =
-            PaymentAnswer { channel_id, cumulative_amount, outcome: Outcome::Duplicate, receipt: None };
+        let answer = PaymentAnswer {
+            channel_id: channel_id.into(),
+            cumulative_amount,
+            outcome: Outcome::Duplicate,
+            receipt: None,
+        };
         ledger.told(attempt, &request, &Ok(answer), "http://b").expect("written");
         let mut file = OpenOptions::new().append(true).open(&path).expect("there");
         file.write_all(b"{\"channel_id\":\"").expect("written");

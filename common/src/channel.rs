@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::amount::Amount;
-use crate::ids::{ChannelId, PublicKey};
+use crate::ids::{ChannelId, PublicKey, SpelledId};
 pub use crate::scheme::SchemeKind;
 use crate::verify::{UsableKey, usable_key};
 
@@ -90,7 +90,7 @@ impl Terms {
             return Err(invalid("expires_at", "a Unix time in seconds, more than 0"));
         }
         self.scheme.check()?;
-        Ok(CheckedTerms { id: self.id(), terms: self, authorizer })
+        Ok(CheckedTerms { id: self.id().into(), terms: self, authorizer })
     }
 }
 
@@ -100,7 +100,7 @@ const USABLE_KEY: &str = "an Ed25519 public key that is not of small order";
 /// signature check, so it is done once a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedTerms {
-    id: ChannelId,
+    id: SpelledId,
     terms: Terms,
     authorizer: UsableKey,
 }
@@ -108,7 +108,12 @@ pub struct CheckedTerms {
 impl CheckedTerms {
     /// The channel id that the terms commit to.
     pub fn id(&self) -> ChannelId {
-        self.id
+        *self.id
+    }
+
+    /// [`CheckedTerms::id`], with its text.
+    pub fn spelled_id(&self) -> &SpelledId {
+        &self.id
     }
 
     /// The terms.

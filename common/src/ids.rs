@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 
 use ed25519_dalek::{Signer, SigningKey};
@@ -131,6 +132,62 @@ base58_bytes!(
     Signature, 64, BASE58_ENCODED_64_MAX_LEN, encode_64, decode_64
 );
 
+/// A channel's id with its base58 text at hand. Each payment needs the text, for a key in Redis and for its answer, and to
+/// spell an id costs as much as several hashes: it is done once a channel.
+#[derive(Clone, Copy)]
+pub struct SpelledId {
+    id: ChannelId,
+    text: Base58<{ five8::BASE58_ENCODED_32_MAX_LEN }>,
+}
+
+impl SpelledId {
+    /// The base58 text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl From<ChannelId> for SpelledId {
+    fn from(id: ChannelId) -> Self {
+        SpelledId { id, text: id.text() }
+    }
+}
+
+impl Deref for SpelledId {
+    type Target = ChannelId;
+
+    fn deref(&self) -> &ChannelId {
+        &self.id
+    }
+}
+
+// The text says nothing that the id does not.
+impl PartialEq for SpelledId {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for SpelledId {}
+
+impl fmt::Debug for SpelledId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id.fmt(f)
+    }
+}
+
+impl Serialize for SpelledId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.text())
+    }
+}
+
+impl<'de> Deserialize<'de> for SpelledId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        ChannelId::deserialize(deserializer).map(SpelledId::from)
+    }
+}
+
 impl PublicKey {
     /// The public half of a signing key.
     pub fn of(key: &SigningKey) -> Self {
@@ -167,6 +224,16 @@ mod tests {
         assert_eq!(short.parse::<ChannelId>(), Err(InvalidId { expected_bytes: 32, found_bytes: Some(31) }));
         assert!("0OIl".parse::<PublicKey>().is_err(), "characters outside the alphabet");
         assert!("".parse::<PublicKey>().is_err());
+    }
+
+    #[test]
+    fn a_spelled_id_reads_and_writes_as_the_id_does() {
+        let id = ChannelId([7; 32]);
+        let spelled = SpelledId::from(id);
+        assert_eq!((spelled.text(), *spelled), (id.to_string().as_str(), id));
+        let json = serde_json::to_string(&spelled).expect("JSON");
+        assert_eq!(json, serde_json::to_string(&id).expect("JSON"));
+        assert_eq!(serde_json::from_str::<SpelledId>(&json).expect("an id"), spelled);
     }
 
     #[test]

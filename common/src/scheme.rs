@@ -11,6 +11,7 @@ pub mod payword;
 use std::fmt;
 use std::marker::PhantomData;
 
+use bytes::BufMut;
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -43,7 +44,7 @@ trait PaymentScheme {
     /// How many units the proof is for.
     fn units(proof: &Self::Proof) -> u32;
     /// Appends the proof as Redis keeps it.
-    fn write_proof(proof: &Self::Proof, bytes: &mut Vec<u8>);
+    fn write_proof(proof: &Self::Proof, bytes: &mut impl BufMut);
     /// Reads what [`PaymentScheme::write_proof`] wrote.
     fn read_proof(bytes: &[u8]) -> Option<Self::Proof>;
     /// The amount that `proof` proves, and the proof made complete: so that it can be checked without `known`, which is
@@ -144,7 +145,7 @@ macro_rules! schemes {
             }
 
             /// Appends what [`Proof::to_bytes`] gives.
-            pub fn write_to(&self, bytes: &mut Vec<u8>) {
+            pub fn write_to(&self, bytes: &mut impl BufMut) {
                 match self {
                     Proof::Ed25519 { expires_at, signature } => ed25519::write_proof(*expires_at, signature, bytes),
                     $(Proof::$name(proof) => $module::$name::write_proof(proof, bytes),)*

@@ -64,7 +64,7 @@ impl RequestId {
         let mut room = bytes.as_mut_slice();
         let _ = room.write_all(first);
         let _ = room.write_all(mark);
-        let _ = write!(room, "{number}");
+        let _ = room.write_all(itoa::Buffer::new().format(number).as_bytes());
         let left = room.len();
         RequestId { bytes, length: u8::try_from(LENGTH_MAX.saturating_sub(left)).unwrap_or(0) }
     }

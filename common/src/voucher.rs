@@ -2,7 +2,7 @@
 
 use crate::amount::Amount;
 use crate::channel::CheckedTerms;
-use crate::ids::ChannelId;
+use crate::ids::{ChannelId, SpelledId};
 use crate::scheme::{self, Check};
 
 pub use crate::scheme::Proof;
@@ -86,7 +86,7 @@ pub enum Unproven {
 /// A payment whose proof holds for the terms of its channel. The store takes nothing else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedVoucher {
-    channel_id: ChannelId,
+    channel_id: SpelledId,
     cumulative_amount: Amount,
     proof: Proof,
 }
@@ -109,15 +109,21 @@ impl VerifiedVoucher {
         payment: &Payment,
         check: Check<'_>,
     ) -> Result<VerifiedVoucher, Unproven> {
-        if payment.channel_id != terms.id() {
+        let channel_id = *terms.spelled_id();
+        if payment.channel_id != *channel_id {
             return Err(Unproven::InvalidSignature);
         }
         let (cumulative_amount, proof) = scheme::verify(terms, payment, check)?;
-        Ok(VerifiedVoucher { channel_id: payment.channel_id, cumulative_amount, proof })
+        Ok(VerifiedVoucher { channel_id, cumulative_amount, proof })
     }
 
     /// The channel that pays.
     pub fn channel_id(&self) -> &ChannelId {
+        &self.channel_id
+    }
+
+    /// [`VerifiedVoucher::channel_id`], with its text.
+    pub fn spelled_id(&self) -> &SpelledId {
         &self.channel_id
     }
 

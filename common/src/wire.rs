@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::amount::Amount;
 use crate::channel::{Status, Terms};
-use crate::ids::{ChannelId, PublicKey, Signature};
+use crate::ids::{ChannelId, PublicKey, Signature, SpelledId};
 use crate::problem::Problem;
 use crate::voucher::{Payment, Proof};
 use proof::{ProofForm, one_proof};
@@ -49,10 +49,11 @@ pub fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, InvalidJson> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(InvalidJson { field: None, expected: "expected a JSON object".to_owned() });
     }
-    // The plain reader is the fast path; only a body that fails is read again to find out where.
-    match serde_json::from_slice(body) {
-        Ok(value) => Ok(value),
-        Err(_) => {
+    // The plain reader is the fast path; only a body that fails is read again to find out where. As a text, which was
+    // looked at once as a whole: reading bytes would look at each string by itself.
+    match std::str::from_utf8(body).ok().and_then(|text| serde_json::from_str(text).ok()) {
+        Some(value) => Ok(value),
+        None => {
             let mut reader = serde_json::Deserializer::from_slice(body);
             match serde_path_to_error::deserialize::<_, T>(&mut reader) {
                 Ok(_) => Err(InvalidJson { field: None, expected: "more than one JSON value".to_owned() }),
@@ -133,11 +134,22 @@ pub enum Outcome {
     Duplicate,
 }
 
+impl Outcome {
+    /// As it stands in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Accepted => "accepted",
+            Outcome::Duplicate => "duplicate",
+        }
+    }
+}
+
 /// Answer to a payment that was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentAnswer {
     /// The channel that paid.
-    pub channel_id: ChannelId,
+    #[schemars(with = "ChannelId")]
+    pub channel_id: SpelledId,
     /// Total owed on the channel.
     pub cumulative_amount: Amount,
     /// Whether it was recorded now or before.
@@ -146,6 +158,36 @@ pub struct PaymentAnswer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Box<PaymentReceipt>>,
 }
+
+impl PaymentAnswer {
+    /// Its JSON, as [`Serialize`] has it, without the search for what would have to be escaped: there is nothing.
+    pub fn to_json(&self) -> String {
+        let (id, outcome, mut amount) = (self.channel_id.text(), self.outcome.as_str(), itoa::Buffer::new());
+        let amount = amount.format(self.cumulative_amount.units());
+        let mut json = String::with_capacity(JSON_LEN);
+        for piece in [
+            r#"{"channel_id":""#,
+            id,
+            r#"","cumulative_amount":""#,
+            amount,
+            r#"","outcome":""#,
+            outcome,
+            r#"""#,
+        ] {
+            json.push_str(piece);
+        }
+        if let Some(receipt) = &self.receipt {
+            json.push_str(r#","receipt":"#);
+            // Only a map with keys that are no texts could fail to become JSON.
+            json.push_str(&serde_json::to_string(receipt).unwrap_or_default());
+        }
+        json.push('}');
+        json
+    }
+}
+
+/// Longest [`PaymentAnswer::to_json`] without a receipt, in bytes.
+const JSON_LEN: usize = 128;
 
 /// One result of a batch, in the order of the batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -348,5 +390,21 @@ mod tests {
         let values = serde_json::json!([ChannelId([1; 32]), "5", 0, Signature([2; 64])]).to_string();
         assert!(payment_from_json(values.as_bytes()).is_err(), "values without their names");
         assert!(payment_from_json(&body(|_| ())).is_ok());
+    }
+
+    #[test]
+    fn both_writers_of_an_answer_agree() {
+        let signed_by = PublicKey([9; 32]);
+        let receipt =
+            PaymentReceipt { accepted_at_ms: 7, signed_by, signature: Signature([3; 64]), certificate: None };
+        for receipt in [None, Some(Box::new(receipt))] {
+            for (units, outcome) in [(0, Outcome::Accepted), (u64::MAX, Outcome::Duplicate)] {
+                let cumulative_amount = Amount::new(units);
+                let channel_id = ChannelId([0xff; 32]).into();
+                let answer =
+                    PaymentAnswer { channel_id, cumulative_amount, outcome, receipt: receipt.clone() };
+                assert_eq!(answer.to_json(), serde_json::to_string(&answer).expect("JSON"));
+            }
+        }
     }
 }

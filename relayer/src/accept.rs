@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::amount::Amount;
 use common::clock::Clock;
-use common::ids::{ChannelId, PublicKey};
+use common::ids::{ChannelId, PublicKey, SpelledId};
 use common::store::{Store, StoreError};
 use common::voucher::{Payment, VerifiedVoucher};
 use common::wire::{Outcome, PaymentAnswer, payment_from_json};
@@ -41,14 +41,14 @@ pub(crate) struct Acceptor {
 
 /// A payment whose proof held.
 pub(crate) struct Proven {
-    pub(crate) voucher: VerifiedVoucher,
+    pub(crate) voucher: Arc<VerifiedVoucher>,
     pub(crate) channel: Arc<Channel>,
 }
 
 /// What a payment is for: what its answer names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Named {
-    channel_id: ChannelId,
+    channel_id: SpelledId,
     payee: PublicKey,
     cumulative_amount: Amount,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Named {
 impl Named {
     pub(crate) fn of(voucher: &VerifiedVoucher, channel: &Channel) -> Self {
         Named {
-            channel_id: *voucher.channel_id(),
+            channel_id: *voucher.spelled_id(),
             payee: channel.terms.terms().payee,
             cumulative_amount: voucher.cumulative_amount(),
         }
@@ -275,6 +275,11 @@ impl Acceptor {
     ) -> Result<(Arc<Channel>, Instant), Refusal> {
         if !self.health.is_accepting() {
             return Err(Refusal::NotReady);
+        }
+        if let Some(channel) = self.channels.at_hand(id) {
+            // In less time than it takes to look at the clock.
+            self.metrics.terms_took(Duration::ZERO);
+            return Ok((channel, started));
         }
         let channel = self.channels.get(id).await;
         let found_at = Instant::now();

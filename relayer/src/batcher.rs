@@ -38,7 +38,7 @@ pub(crate) trait Recorder: Send + Sync + 'static {
     /// See [`Store::accept_followed`].
     fn accept(
         &self,
-        vouchers: &[VerifiedVoucher],
+        vouchers: &[Arc<VerifiedVoucher>],
         followed: &[Followed],
     ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send;
 
@@ -57,7 +57,7 @@ impl Recorder for Store {
 
     fn accept(
         &self,
-        vouchers: &[VerifiedVoucher],
+        vouchers: &[Arc<VerifiedVoucher>],
         followed: &[Followed],
     ) -> impl Future<Output = Result<Vec<Verdict>, StoreError>> + Send {
         self.accept_followed(vouchers, followed)
@@ -71,8 +71,8 @@ impl Recorder for Store {
 /// A voucher to be recorded.
 #[derive(Debug)]
 pub(crate) struct Job {
-    /// What to record.
-    pub(crate) voucher: VerifiedVoucher,
+    /// What to record. Shared with the channel that may know it as its latest, and light to hand on.
+    pub(crate) voucher: Arc<VerifiedVoucher>,
     /// The channel that pays.
     pub(crate) channel: Arc<Channel>,
     /// Ended by the batcher, unless it is handed back.

@@ -69,10 +69,13 @@ impl Channel {
     }
 
     /// Notes what was proven.
-    pub(crate) fn proven(&self, voucher: &VerifiedVoucher) {
+    pub(crate) fn proven(&self, voucher: &Arc<VerifiedVoucher>) {
         let mut known = self.known.lock();
         if known.as_ref().is_none_or(|known| known.cumulative_amount() < voucher.cumulative_amount()) {
-            *known = Some(Arc::new(voucher.clone()));
+            let before = known.replace(Arc::clone(voucher));
+            drop(known);
+            // Not while others wait.
+            drop(before);
         }
     }
 
@@ -200,12 +203,18 @@ impl<O: Origin> Channels<O> {
     /// # Errors
     /// [`LookupError`], where there are none.
     pub(crate) async fn get(&self, id: &ChannelId) -> Result<Arc<Channel>, LookupError> {
-        if let Some(channel) = self.remembered(id) {
-            self.metrics.cache_hit();
+        if let Some(channel) = self.at_hand(id) {
             return Ok(channel);
         }
         self.metrics.cache_missed();
         Box::pin(self.find(id)).await
+    }
+
+    /// A channel of which memory knows the terms. `None` says nothing; ask [`Channels::get`].
+    pub(crate) fn at_hand(&self, id: &ChannelId) -> Option<Arc<Channel>> {
+        let channel = self.remembered(id)?;
+        self.metrics.cache_hit();
+        Some(channel)
     }
 
     /// What memory does not hold.

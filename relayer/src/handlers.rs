@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use common::ids::ChannelId;
 use common::problem::{Code, Problem};
 use common::wire::{BatchResult, CloseAnswer, CloseRequest, PaymentAnswer, RelayerChannel};
-use service::body::{Json, Path, Raw};
+use service::body::{Json, Path, Raw, json_answer};
 use service::error::ApiError;
 use service::openapi::Description;
 use service::openapi::operation::LINES;
@@ -39,8 +39,17 @@ pub(crate) async fn payment(
     State(app): AppState,
     ConnectInfo(peer): Peer,
     body: Body,
-) -> Result<Json<PaymentAnswer>, ApiError> {
+) -> Result<Taken, ApiError> {
     take(&app, peer, body.map(|Raw(body)| body)).await
+}
+
+/// The answer to a payment that was taken.
+pub(crate) struct Taken(PaymentAnswer);
+
+impl IntoResponse for Taken {
+    fn into_response(self) -> Response {
+        json_answer(self.0.to_json())
+    }
 }
 
 /// One payment, however it was routed.
@@ -48,7 +57,7 @@ pub(crate) async fn take(
     app: &App,
     peer: SocketAddr,
     body: Result<Bytes, ApiError>,
-) -> Result<Json<PaymentAnswer>, ApiError> {
+) -> Result<Taken, ApiError> {
     let ticket = app.acceptor.receive()?;
     let body = match body {
         Ok(body) => body,
@@ -60,7 +69,7 @@ pub(crate) async fn take(
     if let Err(too_many) = app.acceptor.tuning.limits.check_address(peer.ip(), 1).await {
         return Err(refuse([ticket], Refusal::RateLimited(too_many)).into());
     }
-    Ok(Json(app.acceptor.accept(ticket, &body).await?))
+    Ok(Taken(app.acceptor.accept(ticket, &body).await?))
 }
 
 /// `POST /v1/payments/batch`

@@ -1,6 +1,7 @@
 //! Checking a payment's proof with what is known of its channel: memory first, and Redis where that is not enough. What
 //! is known never decides whether a payment holds, only how much of its proof must be shown and hashed.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use common::channel::SchemeKind;
@@ -23,9 +24,9 @@ impl Acceptor {
         channel: &Channel,
         payment: &Payment,
         started: Instant,
-    ) -> Result<VerifiedVoucher, Refusal> {
+    ) -> Result<Arc<VerifiedVoucher>, Refusal> {
         if channel.terms.terms().scheme == SchemeKind::Ed25519 {
-            return Ok(self.verify(channel, payment, None, started)?);
+            return Ok(Arc::new(self.verify(channel, payment, None, started)?));
         }
         let known = channel.known();
         let known = known.as_ref().map(|known| known.proof());
@@ -37,6 +38,7 @@ impl Acceptor {
             }
             proven => proven?,
         };
+        let voucher = Arc::new(voucher);
         channel.proven(&voucher);
         Ok(voucher)
     }

@@ -59,7 +59,7 @@ impl Front for Public {
         if !incoming.is_for(&Method::POST, PAYMENTS) {
             return Box::pin(self.router.answer(incoming)).await;
         }
-        match trail::current().filter(|trail| is_looked_for(trail)) {
+        match trail::current_if(is_looked_for) {
             None => self.take(incoming).await,
             // A span costs as much as a hash: only for who may look for its lines.
             Some(trail) => Box::pin(self.take(incoming)).instrument(trail.log_span()).await,

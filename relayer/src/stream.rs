@@ -357,7 +357,7 @@ fn written(result: Result<Result<(), Error>, tokio::time::error::Elapsed>) -> Re
 /// The same JSON that the route for a single payment answers.
 fn text_of(answered: Answered) -> Message {
     let json = match answered {
-        Ok(answer) => serde_json::to_string(&answer),
+        Ok(answer) => Ok(answer.to_json()),
         Err(refusal) => serde_json::to_string(&Problem::from(refusal)),
     };
     // Only a map with keys that are no texts could fail to become JSON.

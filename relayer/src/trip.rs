@@ -7,7 +7,6 @@ use common::problem::Code;
 use common::store::followed::Followed;
 use common::trail::{RequestId, TraceId, Trail};
 use common::voucher::VerifiedVoucher;
-use common::wire::Outcome;
 use service::spans::{Kind, Span};
 use service::trail::{self, RequestTrail};
 
@@ -31,8 +30,7 @@ pub(crate) struct Trip {
 impl Trip {
     /// Begins the trip of a payment of the request that is at hand, if anyone looks for it.
     pub(crate) fn begin() -> Option<Box<Trip>> {
-        let request = trail::current()?;
-        is_looked_for(&request).then(|| Box::new(Trip::of(&request)))
+        trail::current_if(is_looked_for).map(|request| Box::new(Trip::of(&request)))
     }
 
     fn of(request: &RequestTrail) -> Trip {
@@ -68,8 +66,7 @@ impl Trip {
     pub(crate) fn end(mut self, ending: Ending) {
         self.came_back();
         let outcome = match ending {
-            Ending::Taken(Outcome::Accepted) => "accepted",
-            Ending::Taken(Outcome::Duplicate) => "duplicate",
+            Ending::Taken(outcome) => outcome.as_str(),
             Ending::Refused(code) => code.as_str(),
             Ending::Abandoned => "abandoned",
         };

@@ -123,7 +123,7 @@ impl Lane {
             .iter()
             .map(|voucher| {
                 BatchResult::Taken(PaymentAnswer {
-                    channel_id: voucher.channel_id,
+                    channel_id: voucher.channel_id.into(),
                     cumulative_amount: voucher.cumulative_amount,
                     outcome: Outcome::Accepted,
                     receipt: None,

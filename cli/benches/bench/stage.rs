@@ -29,6 +29,7 @@ use tempfile::TempDir;
 use crate::client::{Connection, Queue, Run, closed_loop};
 use crate::machine::{Machine, cpu_of};
 use crate::payers::{Form, Payers};
+use crate::stats::each;
 
 /// How long a relayer that is started anew may take, and a connection to Redis.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -258,6 +259,15 @@ impl Stage {
         Ok(sum)
     }
 
+    /// How vouchers shared calls so far.
+    ///
+    /// # Errors
+    /// A relayer does not answer.
+    pub(crate) async fn calls(&self) -> anyhow::Result<Calls> {
+        let vouchers = self.metric("millrace_relayer_call_vouchers_sum").await?;
+        Ok(Calls { vouchers, calls: self.metric("millrace_relayer_call_vouchers_count").await? })
+    }
+
     /// Compares what was acknowledged with what relayers counted, Redis recorded and the issuer knows.
     ///
     /// # Errors
@@ -299,6 +309,26 @@ pub(crate) struct Scene {
     payers: Payers,
     connections: Vec<Connection>,
     form: Form,
+}
+
+/// Vouchers that were recorded, and the calls that did it.
+#[derive(Clone, Copy)]
+pub(crate) struct Calls {
+    pub(crate) vouchers: u64,
+    calls: u64,
+}
+
+impl Calls {
+    /// Those since `before`.
+    pub(crate) fn since(self, before: Calls) -> Calls {
+        let vouchers = self.vouchers.saturating_sub(before.vouchers);
+        Calls { vouchers, calls: self.calls.saturating_sub(before.calls) }
+    }
+
+    /// Vouchers in a call.
+    pub(crate) fn size(self) -> f64 {
+        each(self.vouchers, self.calls)
+    }
 }
 
 /// What came of a run, and what it cost.

@@ -201,7 +201,7 @@ fn read_answer(url: &str, asked: &Waiting, text: &str) -> Answered {
     match serde_json::from_str(text) {
         Ok(BatchResult::Refused(problem)) => Err(RelayerError::Refused(Box::new(problem))),
         Ok(BatchResult::Taken(answer))
-            if (answer.channel_id, answer.cumulative_amount)
+            if (*answer.channel_id, answer.cumulative_amount)
                 == (asked.channel_id, asked.cumulative_amount) =>
         {
             Ok(answer)
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn an_answer_is_only_believed_where_it_is_one_to_what_was_asked() {
         let answer = PaymentAnswer {
-            channel_id: ChannelId([1; 32]),
+            channel_id: ChannelId([1; 32]).into(),
             cumulative_amount: Amount::new(5),
             outcome: Outcome::Accepted,
             receipt: None,

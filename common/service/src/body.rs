@@ -1,11 +1,13 @@
 //! How requests are read: bodies, ids in paths, and queries, each failing with a problem that names what is wrong.
 
+use std::pin::pin;
 use std::str::FromStr;
 
 use axum::BoxError;
-use axum::body::HttpBody;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use common::problem::{Code, Problem};
@@ -14,6 +16,9 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
+
+/// The media type of an answer that is no problem.
+const JSON: &str = "application/json";
 
 /// The limit that holds for a request, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -46,17 +51,29 @@ impl<S: Send + Sync> FromRequest<S> for Raw {
 /// The bytes of a body of at most `max_bytes`.
 pub(crate) async fn read<B>(body: B, max_bytes: usize) -> Result<Bytes, ApiError>
 where
-    B: HttpBody<Error: Into<BoxError>>,
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>>,
 {
     // A body that says itself that it is too large is not waited for.
     if usize::try_from(body.size_hint().lower()).is_ok_and(|bytes| bytes > max_bytes) {
         return Err(too_large(max_bytes));
     }
-    match Limited::new(body, max_bytes).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large(max_bytes)),
-        Err(_) => Err(ended_early()),
+    whole(Limited::new(body, max_bytes))
+        .await
+        .map_err(|error| if error.is::<LengthLimitError>() { too_large(max_bytes) } else { ended_early() })
+}
+
+/// All of a body. Most come in one piece, which says itself that it is the last: whoever waits to hear that nothing follows
+/// is woken once more for it.
+async fn whole(body: impl HttpBody<Data = Bytes, Error = BoxError>) -> Result<Bytes, BoxError> {
+    let mut body = pin!(body);
+    let Some(first) = body.frame().await else { return Ok(Bytes::new()) };
+    // Trailers say nothing here.
+    let first = first?.into_data().unwrap_or_default();
+    if body.is_end_stream() {
+        return Ok(first);
     }
+    let rest = Box::pin(body.collect()).await?.to_bytes();
+    Ok(if rest.is_empty() { first } else { [first, rest].concat().into() })
 }
 
 fn too_large(max_bytes: usize) -> ApiError {
@@ -82,8 +99,19 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
 impl<T: serde::Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        axum::Json(self.0).into_response()
+        match serde_json::to_vec(&self.0) {
+            Ok(json) => json_answer(json),
+            // Only a map with keys that are no texts could.
+            Err(_) => ApiError::new(Code::Internal).into_response(),
+        }
     }
+}
+
+/// A good answer of this JSON.
+pub fn json_answer(json: impl Into<Body>) -> Response {
+    let mut response = Response::new(json.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    response
 }
 
 /// The id or key in a route's `{id}`: base58, or `malformed` naming the parameter.

@@ -4,9 +4,11 @@
 //!
 //! * [`serve`]: a listener and its bounds.
 //! * [`Front`]: who answers, a router as a rule.
-//! * `connection`: one connection, parked, with hyper, or taken over. `progress`: when it may be taken from hyper.
+//! * `connection`: one connection, parked, with hyper, or taken over. `progress`: when it may be taken from hyper. `bell`:
+//!   when its task is woken.
 //! * `takeover`: who has it after an answer 101.
 
+mod bell;
 mod connection;
 mod front;
 mod progress;
@@ -115,7 +117,7 @@ async fn serve_parting(
     let slots = Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS)));
     // Dropped when this function ends, however it ends: what is still connected then is cut off.
     let mut connections = JoinSet::new();
-    let rules = Arc::new(Rules::new(front, config, shutdown.clone(), may_part));
+    let rules = Arc::new(Rules::new(front, config, may_part));
 
     loop {
         tokio::select! {
@@ -131,6 +133,7 @@ async fn serve_parting(
     }
 
     drop(listener);
+    rules.stop.ask();
     let drain = Duration::from_millis(config.drain_timeout_ms);
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(drain, drained).await.is_err() {

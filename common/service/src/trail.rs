@@ -130,7 +130,12 @@ fn state_of(headers: &HeaderMap) -> Option<String> {
 
 /// What the request is called that this task works on; `None` if it works on none.
 pub fn current() -> Option<Arc<RequestTrail>> {
-    CURRENT.try_with(Arc::clone).ok()
+    current_if(|_| true)
+}
+
+/// [`current`], if it is such a one.
+pub fn current_if(is_such: impl FnOnce(&RequestTrail) -> bool) -> Option<Arc<RequestTrail>> {
+    CURRENT.try_with(|trail| is_such(trail).then(|| Arc::clone(trail))).ok().flatten()
 }
 
 /// Has `work`, in whichever task, know of the request that this task works on.

@@ -1,5 +1,7 @@
 //! `ed25519`: each payment shows a voucher signed by the payer authorizer. One strict verification.
 
+use bytes::BufMut;
+
 use crate::amount::Amount;
 use crate::channel::CheckedTerms;
 use crate::ids::Signature;
@@ -11,9 +13,9 @@ use crate::voucher::{Proof, Unproven};
 pub(super) const ID_BYTE: u8 = 0;
 
 /// `i64le(expires_at) || signature[64]`.
-pub(super) fn write_proof(expires_at: i64, signature: &Signature, bytes: &mut Vec<u8>) {
-    bytes.extend(expires_at.to_le_bytes());
-    bytes.extend(signature.as_bytes());
+pub(super) fn write_proof(expires_at: i64, signature: &Signature, bytes: &mut impl BufMut) {
+    bytes.put_i64_le(expires_at);
+    bytes.put_slice(signature.as_bytes());
 }
 
 pub(super) fn read_proof(bytes: &[u8]) -> Option<Proof> {

@@ -9,6 +9,7 @@
 //! other's sibling: where i's path must arrive is j's sibling there, and i's sibling is j's ancestor. So the d lowest
 //! siblings are all that is new: none, for every other payment of a sequence, and one on average.
 
+use bytes::BufMut;
 use rs_merkle::{Hasher, MerkleProof};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -92,10 +93,10 @@ impl PaymentScheme for Paytree {
     }
 
     /// `u32le(index) || secret[32] || sibling[32] …`.
-    fn write_proof(proof: &Proof, bytes: &mut Vec<u8>) {
-        bytes.extend(proof.index.to_le_bytes());
-        bytes.extend(proof.secret.as_bytes());
-        proof.siblings.iter().for_each(|sibling| bytes.extend(sibling.as_bytes()));
+    fn write_proof(proof: &Proof, bytes: &mut impl BufMut) {
+        bytes.put_u32_le(proof.index);
+        bytes.put_slice(proof.secret.as_bytes());
+        proof.siblings.iter().for_each(|sibling| bytes.put_slice(sibling.as_bytes()));
     }
 
     fn read_proof(bytes: &[u8]) -> Option<Proof> {

@@ -3,6 +3,7 @@
 //!
 //! Source: R. L. Rivest and A. Shamir, "PayWord and MicroMint: two simple micropayment schemes", 1996.
 
+use bytes::BufMut;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -61,9 +62,9 @@ impl PaymentScheme for Payword {
     }
 
     /// `u32le(k) || token[32]`.
-    fn write_proof(proof: &Proof, bytes: &mut Vec<u8>) {
-        bytes.extend(proof.k.to_le_bytes());
-        bytes.extend(proof.token.as_bytes());
+    fn write_proof(proof: &Proof, bytes: &mut impl BufMut) {
+        bytes.put_u32_le(proof.k);
+        bytes.put_slice(proof.token.as_bytes());
     }
 
     fn read_proof(bytes: &[u8]) -> Option<Proof> {

@@ -1,5 +1,6 @@
 //! What a relayer writes: channels it learns of, vouchers it accepts, closes it is asked for.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -116,7 +117,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; after [`StoreError::OutcomeUnknown`] the same vouchers may be sent again.
-    pub async fn accept(&self, vouchers: &[VerifiedVoucher]) -> Result<Vec<Verdict>, StoreError> {
+    pub async fn accept(
+        &self,
+        vouchers: &[impl Borrow<VerifiedVoucher> + Sync],
+    ) -> Result<Vec<Verdict>, StoreError> {
         self.accept_followed(vouchers, &[]).await
     }
 
@@ -127,10 +131,11 @@ impl Store {
     /// As [`Store::accept`].
     pub async fn accept_followed(
         &self,
-        vouchers: &[VerifiedVoucher],
+        vouchers: &[impl Borrow<VerifiedVoucher> + Sync],
         followed: &[Followed],
     ) -> Result<Vec<Verdict>, StoreError> {
         self.refuse_after_loss()?;
+        let vouchers: Vec<&VerifiedVoucher> = vouchers.iter().map(Borrow::borrow).collect();
         let Some(first) = vouchers.first() else { return Ok(Vec::new()) };
         let lane = self.lane_of(first.channel_id());
         if vouchers.iter().any(|voucher| self.lane_of(voucher.channel_id()) != lane) {
@@ -138,18 +143,18 @@ impl Store {
             return Err(StoreError::corrupt("accept.lua", "a voucher of another lane"));
         }
         if self.schema() < SHARED_ENTRIES {
-            return self.accept_apart(vouchers).await;
+            return self.accept_apart(&vouchers).await;
         }
         let partition = self.partition_of(first.channel_id());
         let of_call = vouchers.iter().map(|voucher| self.partition_of(voucher.channel_id()));
         let taking = self.inner.turns.next(of_call, self.partitions());
         let followed = if self.schema() < TRAILS { &[] } else { followed };
-        self.call(partition, taking, &Vec::from_iter(vouchers), followed).await
+        self.call(partition, taking, &vouchers, followed).await
     }
 
     /// [`Store::accept`], as schemas before [`SHARED_ENTRIES`] have it: each partition has its own call, and so its own
     /// entry. They are on their way together.
-    async fn accept_apart(&self, vouchers: &[VerifiedVoucher]) -> Result<Vec<Verdict>, StoreError> {
+    async fn accept_apart(&self, vouchers: &[&VerifiedVoucher]) -> Result<Vec<Verdict>, StoreError> {
         let mut shares: BTreeMap<u16, (Vec<usize>, Vec<&VerifiedVoucher>)> = BTreeMap::new();
         for (place, voucher) in vouchers.iter().enumerate() {
             let (places, share) = shares.entry(self.partition_of(voucher.channel_id())).or_default();
@@ -240,14 +245,11 @@ impl Store {
         args.push(self.inner.seen.seq(counter).to_string().into());
         // Cut from one piece of memory: there are hundreds of thousands of them a second.
         let mut memory = BytesMut::with_capacity(vouchers.len().saturating_mul(CUT_LEN));
-        let mut proof = Vec::with_capacity(PROOF_LEN);
         for voucher in vouchers {
-            names.write_state(voucher.channel_id(), &mut memory);
+            names.write_state(voucher.spelled_id(), &mut memory);
             keys.push(memory.split().freeze().into());
-            proof.clear();
-            voucher.proof().write_to(&mut proof);
             memory.extend_from_slice(&voucher.cumulative_amount().lua_digits());
-            memory.extend_from_slice(&proof);
+            voucher.proof().write_to(&mut memory);
             args.push(Value::Bytes(memory.split().freeze()));
         }
         keys.push(names.accepted(taking).into());

@@ -1,20 +1,24 @@
 //! Every key name. All keys of a partition share one hash tag, so that every script touches one slot of a cluster.
 
-use std::fmt;
+use bytes::BufMut;
 
-use crate::ids::ChannelId;
+use crate::ids::{ChannelId, SpelledId};
 
 /// Builds key names for one prefix and partition count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     prefix: String,
     partitions: u16,
+    /// What the names of hot states start with, by partition.
+    state_heads: Vec<String>,
 }
 
 impl Keys {
     /// Names under `prefix` for `partitions` partitions.
     pub fn new(prefix: &str, partitions: u16) -> Self {
-        Keys { prefix: prefix.to_owned(), partitions }
+        let head = |partition| format!("{{{prefix}:{partition:02}{}", Self::BEFORE_ID);
+        let state_heads = (0..partitions).map(head).collect();
+        Keys { prefix: prefix.to_owned(), partitions, state_heads }
     }
 
     /// What every key starts with.
@@ -36,16 +40,18 @@ impl Keys {
 
     /// String: the hot state of a channel (see [`super::state::HotState`]).
     pub fn state(&self, id: &ChannelId) -> String {
-        let mut name = String::new();
-        self.write_state(id, &mut name);
-        name
+        [self.state_head(id), &id.text()].concat()
     }
 
     /// [`Keys::state`], behind what is there.
-    pub(super) fn write_state(&self, id: &ChannelId, names: &mut impl fmt::Write) {
-        let partition = id.partition(self.partitions);
-        // Memory takes whatever it is given.
-        let _ = write!(names, "{{{}:{partition:02}{}{}", self.prefix, Self::BEFORE_ID, &*id.text());
+    pub(super) fn write_state(&self, id: &SpelledId, names: &mut impl BufMut) {
+        names.put_slice(self.state_head(id).as_bytes());
+        names.put_slice(id.text().as_bytes());
+    }
+
+    fn state_head(&self, id: &ChannelId) -> &str {
+        // There is one for each partition.
+        self.state_heads.get(usize::from(id.partition(self.partitions))).map_or("", String::as_str)
     }
 
     /// Hash: terms, times, closing data and receipt of a channel.
@@ -131,6 +137,9 @@ mod tests {
         raw[1] = 7;
         let id = ChannelId(raw);
         assert_eq!(keys.state(&id), format!("{{mr:07}}:state:{id}"));
+        let mut written = Vec::new();
+        keys.write_state(&id.into(), &mut written);
+        assert_eq!(written, keys.state(&id).as_bytes());
         assert_eq!(keys.channel(&id), format!("{{mr:07}}:channel:{id}"));
         assert_eq!(keys.channel_pattern(7), "{mr:07}:channel:*");
         assert_eq!(keys.seq(7), "{mr:07}:seq");

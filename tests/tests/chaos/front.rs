@@ -100,7 +100,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     if let (Turn::AcceptAndDrop, Some(voucher)) = (turn, &voucher) {
         let PaymentRequest { channel_id, cumulative_amount, .. } = *voucher;
         return json(&PaymentAnswer {
-            channel_id,
+            channel_id: channel_id.into(),
             cumulative_amount,
             outcome: Outcome::Accepted,
             receipt: None,

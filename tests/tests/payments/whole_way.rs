@@ -43,7 +43,7 @@ async fn a_payment_travels_from_the_deposit_to_the_receipt() {
     assert_eq!((&fresh.terms, fresh.capacity), (channel.terms(), Amount::new(1_000)));
 
     let first: PaymentAnswer = rig.pay(0, &channel, 10).await.success();
-    assert_eq!((first.channel_id, first.cumulative_amount), (channel.id(), Amount::new(10)));
+    assert_eq!((*first.channel_id, first.cumulative_amount), (channel.id(), Amount::new(10)));
     assert_eq!(first.outcome, Outcome::Accepted);
     assert_eq!(outcome(&rig.pay(1, &channel, 25).await), Outcome::Accepted);
     for relayer in [0, 1] {

@@ -28,7 +28,7 @@ pub(super) async fn pay(channel: &Channel, relayer: &str, amount: u64) -> bool {
     let answer = channel.pay(relayer, amount).await.expect("the relayer answers");
     match answer.body {
         Ok(taken) => {
-            assert_eq!((taken.channel_id, taken.cumulative_amount), (channel.id(), Amount::new(amount)));
+            assert_eq!((*taken.channel_id, taken.cumulative_amount), (channel.id(), Amount::new(amount)));
             assert_eq!(taken.outcome, Outcome::Accepted, "each amount is presented once");
             true
         }

@@ -44,7 +44,7 @@ fn check(results: &[BatchResult], payments: &[PaymentRequest]) {
     for (i, (result, payment)) in results.iter().zip(payments).enumerate() {
         let BatchResult::Taken(answer) = result else { panic!("{i}: {result:?} to {payment:?}") };
         let named = (answer.channel_id, answer.cumulative_amount, answer.outcome);
-        assert_eq!(named, (payment.channel_id, payment.cumulative_amount, Outcome::Accepted), "{i}");
+        assert_eq!(named, (payment.channel_id.into(), payment.cumulative_amount, Outcome::Accepted), "{i}");
     }
 }
 
@@ -80,7 +80,7 @@ async fn payments_over_a_stream_build_on_those_before_them_that_were_not_answere
         for payment in &payments {
             let answer = stream.taken().await;
             let named = (answer.channel_id, answer.cumulative_amount, answer.outcome);
-            assert_eq!(named, (payment.channel_id, payment.cumulative_amount, Outcome::Accepted));
+            assert_eq!(named, (payment.channel_id.into(), payment.cumulative_amount, Outcome::Accepted));
         }
         assert_paid(&rig, &channels, from + PAYMENTS - 1).await;
     }

@@ -44,7 +44,7 @@ pub(super) fn json(payment: &PaymentRequest) -> Vec<u8> {
 pub(super) async fn taken(rig: &Rig, relayer: usize, payment: &PaymentRequest) -> Outcome {
     let answer: PaymentAnswer = rig.present(relayer, json(payment)).await.success();
     let named = (answer.channel_id, answer.cumulative_amount);
-    assert_eq!(named, (payment.channel_id, payment.cumulative_amount));
+    assert_eq!(named, (payment.channel_id.into(), payment.cumulative_amount));
     answer.outcome
 }
 

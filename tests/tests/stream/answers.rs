@@ -80,7 +80,7 @@ async fn interleaved_channels_are_answered_in_order_across_their_first_payments(
         match expected {
             Ok((id, amount)) => {
                 let taken = stream.taken().await;
-                assert_eq!((taken.channel_id, taken.cumulative_amount.units()), (id, amount), "message {i}");
+                assert_eq!((*taken.channel_id, taken.cumulative_amount.units()), (id, amount), "message {i}");
                 assert_eq!(taken.outcome, Outcome::Accepted, "message {i}: each came after the one below it");
             }
             Err(code) => assert_eq!(stream.refused().await.code, code, "message {i}"),
@@ -101,7 +101,7 @@ async fn a_payment_is_on_its_way_before_the_one_before_it_is_answered() {
     let started = std::time::Instant::now();
     stream.pay_all(channels.iter().map(|channel| channel.voucher(2))).await;
     for channel in &channels {
-        assert_eq!(stream.taken().await.channel_id, channel.id());
+        assert_eq!(*stream.taken().await.channel_id, channel.id());
     }
     // One after the other they would take as many round trips as there are channels.
     let took = started.elapsed();
@@ -122,7 +122,7 @@ async fn a_channel_that_must_be_looked_up_holds_up_no_other() {
     })
     .await;
     assert_eq!(stream.refused().await.code, Code::IssuerUnavailable);
-    assert_eq!(stream.taken().await.channel_id, known.id());
+    assert_eq!(*stream.taken().await.channel_id, known.id());
     assert_eq!(stream.refused().await.code, Code::IssuerUnavailable);
     rig.front.heal();
     stream.pay_all([fresh.voucher(1)]).await;

@@ -158,7 +158,7 @@ async fn settled(pid: u32) -> anyhow::Result<u64> {
 fn latest_again(channel: &PayingChannel) -> Exchange {
     let voucher = payer::voucher(&channel.key, channel.id, channel.latest, 0);
     let answer = PaymentAnswer {
-        channel_id: channel.id,
+        channel_id: channel.id.into(),
         cumulative_amount: channel.latest,
         outcome: Outcome::Duplicate,
         receipt: None,

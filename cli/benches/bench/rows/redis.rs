@@ -77,20 +77,22 @@ async fn cost(
 ) -> anyhow::Result<Scene> {
     let mut cpu = Vec::new();
     let threads_before = by_name(&scene)?;
-    let (calls_before, traffic_before) = (calls(&scene).await?, scene.stage.redis_info(TRAFFIC).await?);
+    let calls_before = scene.stage.calls().await?;
+    let traffic_before = scene.stage.redis_info(TRAFFIC).await?;
     for _ in 0..effort.rounds {
         let paid = scene.pay(&bench.machine, effort.payments).await?;
         cpu.push(redis_us(&paid));
     }
-    let [vouchers, calls] = minus(calls(&scene).await?, calls_before);
-    let traffic = minus(scene.stage.redis_info(TRAFFIC).await?, traffic_before);
+    let calls = scene.stage.calls().await?.since(calls_before);
+    let traffic = scene.stage.redis_info(TRAFFIC).await?;
     let name = |what: &str| format!("{what}, {connections} connections");
     findings.figures.extend([
         Figure::new(name("Redis CPU"), Spread::of(cpu), "us/payment").target(CPU_TARGET),
-        Figure::new(name("vouchers in a call"), each(vouchers, calls), "vouchers"),
+        Figure::new(name("vouchers in a call"), calls.size(), "vouchers"),
     ]);
-    for (what, bytes) in TRAFFIC_NAMES.into_iter().zip(traffic) {
-        findings.figures.push(Figure::new(name(what), each(bytes, vouchers), "bytes/payment"));
+    for (what, (before, after)) in TRAFFIC_NAMES.into_iter().zip(traffic_before.into_iter().zip(traffic)) {
+        let bytes = each(after.saturating_sub(before), calls.vouchers);
+        findings.figures.push(Figure::new(name(what), bytes, "bytes/payment"));
     }
     let used: Vec<(String, Duration)> = by_name(&scene)?
         .into_iter()
@@ -151,14 +153,4 @@ fn by_name(scene: &Scene) -> anyhow::Result<BTreeMap<String, Duration>> {
         *threads.entry(name).or_default() += used;
     }
     Ok(threads)
-}
-
-/// Vouchers recorded so far, and the calls that did it.
-async fn calls(scene: &Scene) -> anyhow::Result<[u64; 2]> {
-    let vouchers = scene.stage.metric("millrace_relayer_call_vouchers_sum").await?;
-    Ok([vouchers, scene.stage.metric("millrace_relayer_call_vouchers_count").await?])
-}
-
-fn minus<const N: usize>(after: [u64; N], before: [u64; N]) -> [u64; N] {
-    std::array::from_fn(|i| after[i].saturating_sub(before[i]))
 }

@@ -8,7 +8,7 @@ use crate::figure::{Figure, Findings, Target};
 use crate::payers::Form;
 use crate::rows::Bench;
 use crate::stage::{Scene, StageOptions};
-use crate::stats::{Spread, each, micros_each, per_second, sum};
+use crate::stats::{Spread, each, micros_each, per_second, percent, sum};
 
 /// At most this, of echo server and hashes together.
 const TARGET: Target = Target::AtMost(1.3);
@@ -56,13 +56,15 @@ pub(super) async fn run(bench: &Bench) -> anyhow::Result<Findings> {
     ];
     let mut findings = Findings::default();
     for case in cases {
-        findings.figures.extend(measure(bench, effort, &case).await?);
+        let found = measure(bench, effort, &case).await?;
+        findings.figures.extend(found.figures);
+        findings.notes.extend(found.notes);
     }
     findings.figures.extend(receipts(bench, effort).await?);
     Ok(findings)
 }
 
-async fn measure(bench: &Bench, effort: Effort, case: &Case) -> anyhow::Result<Vec<Figure>> {
+async fn measure(bench: &Bench, effort: Effort, case: &Case) -> anyhow::Result<Findings> {
     let machine = &bench.machine;
     let Case { scheme, complete, .. } = *case;
     let options =
@@ -70,9 +72,11 @@ async fn measure(bench: &Bench, effort: Effort, case: &Case) -> anyhow::Result<V
     let mut scene = Scene::set(machine, options, CONNECTIONS, Form::Single).await?;
     let mut echo = EchoServer::start_for(machine, scene.stage.dir(), CONNECTIONS, scheme, complete).await?;
     let (mut beside, mut rates, mut bytes, mut redis) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut echo_busy, mut relayer_busy) = (Vec::new(), Vec::new());
+    let calls_before = scene.stage.calls().await?;
     for _ in 0..effort.rounds {
         let hashes_us = case.hashes.measure(machine, effort.hashed)?;
-        let (_, echo_cpu) = echo.measure(effort.echoes).await?;
+        let (echoed, echo_cpu) = echo.measure(effort.echoes).await?;
         let paid = scene.pay(machine, effort.payments).await?;
         let payments = paid.run.payments;
         let baseline = sum(&[micros_each(echo_cpu, effort.echoes), hashes_us]);
@@ -80,16 +84,29 @@ async fn measure(bench: &Bench, effort: Effort, case: &Case) -> anyhow::Result<V
         rates.push(per_second(payments, paid.run.elapsed));
         bytes.push(each(paid.run.sent_bytes, payments));
         redis.push(micros_each(paid.redis_cpu, payments));
+        echo_busy.push(percent(echo_cpu, echoed.elapsed));
+        relayer_busy.push(percent(paid.relayer_cpu, paid.run.elapsed));
     }
+    let calls = scene.stage.calls().await?.since(calls_before);
     scene.end().await?;
     let name = |what: &str| format!("{what}, {}", case.name);
     let relayer = Figure::beside(name("relayer CPU"), "us/payment", "echo + hashes", &beside);
-    Ok(vec![
-        Figure { target: Some(TARGET), ..relayer },
-        Figure::new(name("payments"), Spread::of(rates), "payments/s"),
-        Figure::new(name("to the relayer"), Spread::of(bytes), "bytes/payment"),
-        Figure::new(name("Redis CPU"), Spread::of(redis), "us/payment"),
-    ])
+    Ok(Findings {
+        figures: vec![
+            Figure { target: Some(TARGET), ..relayer },
+            Figure::new(name("payments"), Spread::of(rates), "payments/s"),
+            Figure::new(name("to the relayer"), Spread::of(bytes), "bytes/payment"),
+            Figure::new(name("vouchers in a call"), calls.size(), "vouchers"),
+            Figure::new(name("Redis CPU"), Spread::of(redis), "us/payment"),
+        ],
+        notes: vec![format!(
+            "{}: the echo server was at work for {:.0} % of its time, the relayer for {:.0} %",
+            case.name,
+            Spread::of(echo_busy).median,
+            Spread::of(relayer_busy).median
+        )],
+        charts: Vec::new(),
+    })
 }
 
 /// The same vouchers with and without a receipt in their answers.

@@ -65,7 +65,7 @@ fn prove(text: &[u8], payee: &PublicKey) -> anyhow::Result<Proven> {
     let receipt = receipt.context("receipt: none; the relayer gives no receipts (receipts.enabled)")?;
     receipt.check(payee, &channel_id, cumulative_amount).map_err(|error| anyhow!("receipt.{error}"))?;
     let (accepted_at_ms, signed_by) = (receipt.accepted_at_ms, receipt.signed_by);
-    Ok(Proven { payee: *payee, channel_id, cumulative_amount, accepted_at_ms, signed_by })
+    Ok(Proven { payee: *payee, channel_id: *channel_id, cumulative_amount, accepted_at_ms, signed_by })
 }
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
         let signature = Signature::of(&key(2), &message);
         let receipt = PaymentReceipt { accepted_at_ms, signed_by, certificate: Some(certificate), signature };
         PaymentAnswer {
-            channel_id,
+            channel_id: channel_id.into(),
             cumulative_amount,
             outcome: Outcome::Accepted,
             receipt: Some(Box::new(receipt)),
@@ -111,7 +111,7 @@ mod tests {
         type Spoil = fn(&mut PaymentAnswer, &mut PaymentReceipt);
         let cases: [(&str, Spoil); 8] = [
             ("receipt.signature", |answer, _| answer.cumulative_amount = Amount::new(6)),
-            ("receipt.signature", |answer, _| answer.channel_id = ChannelId([8; 32])),
+            ("receipt.signature", |answer, _| answer.channel_id = ChannelId([8; 32]).into()),
             ("receipt.signature", |_, receipt| receipt.accepted_at_ms += 1),
             ("receipt.signature", |_, receipt| receipt.signature.0[5] ^= 1),
             ("receipt.signed_by", |_, receipt| receipt.certificate = None),

@@ -9,7 +9,8 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,10 +18,12 @@ use futures::future::BoxFuture;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
+use super::bell::Bell;
 use super::progress::{Progress, Watched};
 use super::{Front, HttpConfig, Incoming, answer};
 
@@ -31,10 +34,30 @@ const HEAD_MAX_BYTES: usize = 16 * 1024;
 /// What decides whether a quiet connection may be taken from hyper.
 pub(super) type MayPart = Arc<dyn Fn(&Progress) -> bool + Send + Sync>;
 
+/// Asks all connections of a listener to end. Each looks with every request, which must cost next to nothing: a
+/// `CancellationToken` takes two locks.
+#[derive(Default)]
+pub(super) struct Stop {
+    is_asked: AtomicBool,
+    asked: Notify,
+}
+
+impl Stop {
+    pub(super) fn ask(&self) {
+        self.is_asked.store(true, Ordering::Release);
+        // Whoever began to listen before is woken, and sees what was stored.
+        self.asked.notify_waiters();
+    }
+
+    fn is_asked(&self) -> bool {
+        self.is_asked.load(Ordering::Acquire)
+    }
+}
+
 /// What all connections of a listener go by.
 pub(super) struct Rules<F> {
     front: F,
-    shutdown: CancellationToken,
+    pub(super) stop: Stop,
     header_timeout: Duration,
     /// At most `header_timeout`.
     park_after: Duration,
@@ -44,11 +67,11 @@ pub(super) struct Rules<F> {
 }
 
 impl<F> Rules<F> {
-    pub(super) fn new(front: F, config: &HttpConfig, shutdown: CancellationToken, may_part: MayPart) -> Self {
+    pub(super) fn new(front: F, config: &HttpConfig, may_part: MayPart) -> Self {
         let header_timeout = Duration::from_millis(config.header_timeout_ms);
         Self {
             front,
-            shutdown,
+            stop: Stop::default(),
             header_timeout,
             park_after: Duration::from_millis(config.park_after_ms).min(header_timeout),
             request_timeout: Duration::from_millis(config.request_timeout_ms),
@@ -71,7 +94,7 @@ pub(super) async fn converse<F: Front>(
     let mut quiet_since = Instant::now();
     // One timer and one ear for the shutdown, for as long as the connection lasts.
     let mut timer = std::pin::pin!(sleep_until(quiet_since));
-    let mut shutdown = std::pin::pin!(rules.shutdown.cancelled());
+    let mut stop = std::pin::pin!(rules.stop.asked.notified());
     let mut parked = stream;
     loop {
         timer.as_mut().reset(quiet_since + rules.header_timeout);
@@ -79,7 +102,8 @@ pub(super) async fn converse<F: Front>(
             // What has come by the time of the shutdown is still answered.
             biased;
             heard = parked.readable() => heard.is_ok(),
-            () = shutdown.as_mut() => false,
+            () = std::future::ready(()), if rules.stop.is_asked() => false,
+            () = stop.as_mut() => false,
             () = timer.as_mut() => false,
         };
         if !heard {
@@ -87,7 +111,7 @@ pub(super) async fn converse<F: Front>(
         }
         // Boxed, so that the task of a parked connection has no room for it.
         let conversation = Box::pin(
-            Conversation::new(&rules, peer, quiet_since, timer.as_mut(), shutdown.as_mut()).hold(parked),
+            Conversation::new(&rules, peer, quiet_since, timer.as_mut(), stop.as_mut()).hold(parked),
         );
         match conversation.await {
             End::Parked(stream, since) => (parked, quiet_since) = (stream, since),
@@ -119,7 +143,9 @@ struct Conversation<'a, 'r, F> {
     rules: &'r Arc<Rules<F>>,
     peer: SocketAddr,
     timer: Pin<&'a mut Sleep>,
-    shutdown: Pin<&'a mut WaitForCancellationFuture<'r>>,
+    stop: Pin<&'a mut Notified<'r>>,
+    /// Timer and stop know the connection's task, and wake it: they need not be told with every request.
+    is_awaited: bool,
     /// From the shutdown on it only ends.
     stopping: bool,
     /// Requests that hyper's present connection has handed over.
@@ -141,7 +167,7 @@ impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
         peer: SocketAddr,
         quiet_since: Instant,
         mut timer: Pin<&'a mut Sleep>,
-        shutdown: Pin<&'a mut WaitForCancellationFuture<'r>>,
+        stop: Pin<&'a mut Notified<'r>>,
     ) -> Self {
         // Something has come just now: time enough for the rest of a head, but not beyond the end of the old quiet.
         let overdue = quiet_since + rules.header_timeout;
@@ -151,7 +177,8 @@ impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
             rules,
             peer,
             timer,
-            shutdown,
+            stop,
+            is_awaited: false,
             stopping: false,
             asked: 0,
             deadline,
@@ -179,17 +206,21 @@ impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
             // HTTP/1 alone, and not told apart from HTTP/2 by its first bytes: for those hyper-util waits without a
             // timeout, and idle connections of HTTP/2 have none either. Heads are timed by `poll_quiet`: hyper would set
             // a timer for each, and anew for a head whose beginning it is given back.
+            // Head and body of an answer are written as one piece: most are smaller than what a vectored write costs more.
             let mut connection = http1::Builder::new()
                 .header_read_timeout(None)
                 .max_buf_size(HEAD_MAX_BYTES)
+                .writev(false)
                 .serve_connection(io, service);
+            let mut bell = Bell::default();
             let broken = std::future::poll_fn(|context| {
-                let mut polled = Pin::new(&mut connection).poll(context);
-                if polled.is_pending() && !self.stopping && self.shutdown.as_mut().poll(context).is_ready() {
+                let mut for_hyper = Context::from_waker(bell.of(context.waker()));
+                let mut polled = Pin::new(&mut connection).poll(&mut for_hyper);
+                if polled.is_pending() && !self.stopping && self.is_to_stop(context) {
                     self.stopping = true;
                     self.patience = rules.header_timeout;
                     Pin::new(&mut connection).graceful_shutdown();
-                    polled = Pin::new(&mut connection).poll(context);
+                    polled = Pin::new(&mut connection).poll(&mut for_hyper);
                 }
                 match polled {
                     Poll::Ready(ended) => Poll::Ready(Break::Ended(ended)),
@@ -221,6 +252,12 @@ impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
         }
     }
 
+    /// Whether the connection is to end. Its task is woken when that changes.
+    fn is_to_stop(&mut self, context: &mut Context<'_>) -> bool {
+        let is_told = !self.is_awaited && poll_now(self.stop.as_mut(), context).is_ready();
+        is_told || self.rules.stop.is_asked()
+    }
+
     /// Looks after a connection on which hyper waits for something.
     fn poll_quiet(&mut self, context: &mut Context<'_>, progress: &Progress) -> Poll<Break> {
         if progress.asked() != self.asked {
@@ -241,7 +278,13 @@ impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
         loop {
             // Not set anew with each request, but when it has gone off and there were some: a connection in use pays for
             // it once in `park_after`.
-            ready!(self.timer.as_mut().poll(context));
+            if self.is_awaited && !self.timer.is_elapsed() {
+                return Poll::Pending;
+            }
+            self.is_awaited = poll_now(self.timer.as_mut(), context).is_pending();
+            if self.is_awaited {
+                return Poll::Pending;
+            }
             let quiet = self.quiet_since.elapsed();
             if quiet >= self.patience {
                 let answered = progress.is_answered();
@@ -278,6 +321,11 @@ impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
         let under_way = self.asked != self.answered;
         self.timer.as_mut().reset(if under_way { quiet.min(self.deadline) } else { quiet });
     }
+}
+
+/// Polls, whatever the task has used up of its turn: `Pending` then means that the task is woken by `awaited`.
+fn poll_now<F: Future>(awaited: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
+    std::pin::pin!(unconstrained(awaited)).poll(context)
 }
 
 /// The socket that hyper had, and what it had read of requests that it has not begun.

@@ -31,6 +31,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::bell::hush;
 use super::takeover::Takeover;
 
 /// What has passed between hyper, one connection's socket and its service. Requests are counted from 1.
@@ -122,7 +123,11 @@ impl HttpBody for Asked {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let (frame, rung) = hush(|| Pin::new(&mut self.body).poll_frame(context));
+        let Poll::Ready(frame) = frame else {
+            rung.ring();
+            return Poll::Pending;
+        };
         let ended = match &frame {
             None => true,
             Some(Ok(_)) => self.body.is_end_stream(),
@@ -131,6 +136,9 @@ impl HttpBody for Asked {
                 false
             }
         };
+        if !ended {
+            rung.ring();
+        }
         // The largest, not the last: a task may keep the body of an earlier request, and read its end late.
         if let (true, Some(number)) = (ended, self.number) {
             self.progress.read.fetch_max(number, Ordering::Release);

@@ -118,7 +118,7 @@ pub fn taken() -> PaymentAnswer {
 
 /// The answer to [`voucher`].
 pub fn answer(outcome: Outcome) -> PaymentAnswer {
-    PaymentAnswer { channel_id: channel_id(), cumulative_amount: amount(5), outcome, receipt: None }
+    PaymentAnswer { channel_id: channel_id().into(), cumulative_amount: amount(5), outcome, receipt: None }
 }
 
 fn latest() -> Latest {

@@ -12,11 +12,11 @@ use axum::routing::{get, post};
 use futures::{SinkExt as _, StreamExt as _};
 use http_body_util::BodyExt as _;
 use raw::{Client, get_of, post_of};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_util::sync::CancellationToken;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -332,11 +332,10 @@ async fn a_parked_connection_can_become_a_websocket_whose_first_frame_came_along
 
 #[tokio::test]
 async fn the_task_of_a_parked_connection_is_small() {
-    let (near, far) =
-        (TcpListener::bind("127.0.0.1:0").await.expect("a free port"), CancellationToken::new());
+    let near = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let stream = TcpStream::connect(near.local_addr().expect("bound")).await.expect("it listens");
     let peer = stream.peer_addr().expect("connected");
-    let rules = Arc::new(Rules::new(echo(), &hasty(), far, Arc::new(Progress::is_idle)));
+    let rules = Arc::new(Rules::new(echo(), &hasty(), Arc::new(Progress::is_idle)));
     let slots = Arc::new(tokio::sync::Semaphore::new(1));
     let permit = slots.acquire_owned().await.expect("never closed");
     let size = std::mem::size_of_val(&converse(stream, peer, rules, permit));
