@@ -5,6 +5,7 @@
 //! one of them; such a proof says its amount itself, in units of the commitment.
 
 mod ed25519;
+mod hashes;
 pub mod paytree;
 pub mod payword;
 

@@ -43,6 +43,8 @@ pub(crate) struct Acceptor {
 pub(crate) struct Proven {
     pub(crate) voucher: Arc<VerifiedVoucher>,
     pub(crate) channel: Arc<Channel>,
+    /// When it did.
+    pub(crate) at: Instant,
 }
 
 /// What a payment is for: what its answer names.
@@ -89,18 +91,18 @@ impl Acceptor {
         received.map_err(|tickets| refuse(tickets, TOO_MANY_IN_FLIGHT))
     }
 
-    /// Takes one payment. hyper moves what is done for a request once or twice, all the room that it may ever need
-    /// included: what is seldom needed is boxed, here and below.
+    /// Takes one payment. What is done for a request has room for all that it may ever need: what is seldom needed is boxed,
+    /// here and below.
     ///
     /// # Errors
     /// Why it was not taken.
     pub(crate) async fn accept(&self, mut ticket: Ticket, body: &[u8]) -> Result<PaymentAnswer, Refusal> {
-        let Proven { voucher, channel } = match self.read(body, &mut ticket).await {
+        let Proven { voucher, channel, at } = match self.read(body, &mut ticket).await {
             Ok(proven) => proven,
             Err(refusal) => return Err(refuse([ticket], refusal)),
         };
         let named = Named::of(&voucher, &channel);
-        let outcome = match self.record(Job { voucher, channel, ticket }).await? {
+        let outcome = match self.record(Job { voucher, channel, ticket, since: at }).await? {
             Answer::Final(result) => result?,
             Answer::Unregistered(job) => Box::pin(self.register_and_record(*job)).await?,
         };
@@ -112,7 +114,7 @@ impl Acceptor {
         if let Err(refusal) = self.register(&job.channel).await {
             return Err(refuse([job.ticket], refusal));
         }
-        after_registration(self.record(job).await?)
+        after_registration(self.record(Job { since: Instant::now(), ..job }).await?)
     }
 
     /// What a payer is told of a payment that was taken.
@@ -182,7 +184,9 @@ impl Acceptor {
             };
             named.push(proven.as_ref().ok().map(|proven| Named::of(&proven.voucher, &proven.channel)));
             slots.push(match proven {
-                Ok(Proven { voucher, channel }) => self.submit(Job { voucher, channel, ticket }),
+                Ok(Proven { voucher, channel, at }) => {
+                    self.submit(Job { voucher, channel, ticket, since: at })
+                }
                 Err(refusal) => Slot::Ended(Err(refuse([ticket], refusal))),
             });
             if index % CHECKS_IN_A_ROW == CHECKS_IN_A_ROW - 1 {
@@ -215,7 +219,7 @@ impl Acceptor {
             .map(|slot| match slot {
                 Slot::Unregistered(job) => match registered.get(job.voucher.channel_id()) {
                     Some(Err(refusal)) => Slot::Ended(Err(refuse([job.ticket], refusal.clone()))),
-                    _ => self.submit(*job),
+                    _ => self.submit(Job { since: Instant::now(), ..*job }),
                 },
                 other => other,
             })
@@ -298,9 +302,9 @@ impl Acceptor {
         started: Instant,
     ) -> Result<Proven, Refusal> {
         self.refuse_expired(&channel)?;
-        let voucher = self.prove(&channel, &payment, started).await?;
+        let (voucher, at) = self.prove(&channel, &payment, started).await?;
         self.tuning.limits.check_channel(voucher.channel_id()).await.map_err(Refusal::RateLimited)?;
-        Ok(Proven { voucher, channel })
+        Ok(Proven { voucher, channel, at })
     }
 
     /// Refuses what could not be settled any more before the channel ends.

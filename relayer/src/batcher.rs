@@ -77,6 +77,8 @@ pub(crate) struct Job {
     pub(crate) channel: Arc<Channel>,
     /// Ended by the batcher, unless it is handed back.
     pub(crate) ticket: Ticket,
+    /// Since when it could be recorded.
+    pub(crate) since: Instant,
 }
 
 /// What became of a job.
@@ -92,7 +94,6 @@ pub(crate) enum Answer {
 struct Waiting {
     job: Job,
     reply: oneshot::Sender<Answer>,
-    since: Instant,
 }
 
 /// One queue a lane, each emptied by a task of its own.
@@ -141,7 +142,7 @@ impl<R: Recorder> Batchers<R> {
     pub(crate) fn submit(&self, job: Job) -> Result<oneshot::Receiver<Answer>, Refusal> {
         let lane = self.recorder.lane_of(job.voucher.channel_id());
         let (reply, answer) = oneshot::channel();
-        let waiting = Waiting { job, reply, since: Instant::now() };
+        let waiting = Waiting { job, reply };
         let refused = match self.queues.get(usize::from(lane)) {
             Some(queue) => match queue.try_send(waiting) {
                 Ok(()) => return Ok(answer),
@@ -248,11 +249,10 @@ impl<R: Recorder> Worker<R> {
         let mut vouchers = Vec::with_capacity(number);
         let mut rest = Vec::with_capacity(number);
         let mut followed = Vec::new();
-        for Waiting { job, reply, since } in gathered {
-            let mut ticket = job.ticket;
-            followed.extend(ticket.sent(&job.voucher, number));
-            vouchers.push(job.voucher);
-            rest.push((job.channel, ticket, reply, since));
+        for Waiting { job: Job { voucher, channel, mut ticket, since }, reply } in gathered {
+            followed.extend(ticket.sent(&voucher, number));
+            vouchers.push(voucher);
+            rest.push((channel, ticket, reply, since));
         }
         let answer = self.recorder.accept(&vouchers, &followed).await;
         // One look at the clock for all of the call.
@@ -263,7 +263,7 @@ impl<R: Recorder> Worker<R> {
                     vouchers.into_iter().zip(verdicts).zip(rest)
                 {
                     self.metrics.store_took(answered_at.duration_since(since));
-                    self.answer(Job { voucher, channel, ticket }, verdict, reply);
+                    self.answer(Job { voucher, channel, ticket, since }, verdict, reply);
                 }
             }
             Err(error) => {

@@ -15,7 +15,7 @@ use crate::channels::Channel;
 use crate::error::Refusal;
 
 impl Acceptor {
-    /// Checks the proof of a payment, begun at `started`.
+    /// Checks the proof of a payment, begun at `started`. Also says when it was done.
     ///
     /// # Errors
     /// Why it does not hold, or that Redis could not be asked for what would help to tell.
@@ -24,14 +24,15 @@ impl Acceptor {
         channel: &Channel,
         payment: &Payment,
         started: Instant,
-    ) -> Result<Arc<VerifiedVoucher>, Refusal> {
+    ) -> Result<(Arc<VerifiedVoucher>, Instant), Refusal> {
         if channel.terms.terms().scheme == SchemeKind::Ed25519 {
-            return Ok(Arc::new(self.verify(channel, payment, None, started)?));
+            let (voucher, proven_at) = self.verify(channel, payment, None, started)?;
+            return Ok((Arc::new(voucher), proven_at));
         }
         let known = channel.known();
         let known = known.as_ref().map(|known| known.proof());
         let settled = channel.settled.as_ref().map(|(_, proof)| proof);
-        let voucher = match self.verify(channel, payment, known.or(settled), started) {
+        let (voucher, proven_at) = match self.verify(channel, payment, known.or(settled), started) {
             // The channel may have gone on at other relayers, also if none had taken a payment when it was looked up.
             Err(Unproven::StepTooLarge { .. } | Unproven::MissingSiblings { .. }) => {
                 Box::pin(self.prove_from_store(channel, payment)).await?
@@ -40,14 +41,14 @@ impl Acceptor {
         };
         let voucher = Arc::new(voucher);
         channel.proven(&voucher);
-        Ok(voucher)
+        Ok((voucher, proven_at))
     }
 
     async fn prove_from_store(
         &self,
         channel: &Channel,
         payment: &Payment,
-    ) -> Result<VerifiedVoucher, Refusal> {
+    ) -> Result<(VerifiedVoucher, Instant), Refusal> {
         let id = channel.terms.id();
         let stored = self.store.channel(&id).await.map_err(|error| {
             self.health.store_failed(&error, "reading a channel");
@@ -85,11 +86,12 @@ impl Acceptor {
         payment: &Payment,
         known: Option<&Proof>,
         started: Instant,
-    ) -> Result<VerifiedVoucher, Unproven> {
+    ) -> Result<(VerifiedVoucher, Instant), Unproven> {
         let check = Check { known, steps_max: self.tuning.bounds().steps_max };
         let verified = VerifiedVoucher::verify_with(&channel.terms, payment, check);
-        self.metrics.verify_took(started.elapsed());
-        verified
+        let done_at = Instant::now();
+        self.metrics.verify_took(done_at.duration_since(started));
+        verified.map(|voucher| (voucher, done_at))
     }
 }
 

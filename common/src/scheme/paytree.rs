@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{PaymentScheme, STEPS_MAX, owed};
+use super::{PaymentScheme, STEPS_MAX, hashes, owed};
 use crate::amount::Amount;
 use crate::channel::InvalidTerms;
 use crate::ids::Hash;
@@ -60,7 +60,7 @@ impl Hasher for Nodes {
 
     fn concat_and_hash(left: &[u8; 32], right: Option<&[u8; 32]>) -> [u8; 32] {
         match right {
-            Some(right) => Sha256::new().chain_update(left).chain_update(right).finalize().into(),
+            Some(right) => hashes::of_nodes(left, right),
             // Only where the number of leaves is no power of two.
             None => *left,
         }
@@ -171,7 +171,7 @@ impl Subtree {
         }
         let Some(leaves) = 1usize.checked_shl(self.height) else { return false };
         let index = level(index) & leaves.saturating_sub(1);
-        let leaf = Nodes::hash(secret.as_bytes());
+        let leaf = hashes::of_value(secret.as_bytes());
         let path = path.iter().map(|sibling| sibling.0).collect();
         MerkleProof::<Nodes>::new(path).verify(self.top.0, &[index], &[leaf], leaves)
     }
@@ -200,7 +200,7 @@ fn ancestor(proof: &Proof, height: u32) -> Hash {
 
 /// The node that the path from the leaf of this secret leads to, past these siblings.
 fn climbed(index: u32, secret: &Hash, siblings: &[Hash]) -> Hash {
-    let leaf = Nodes::hash(secret.as_bytes());
+    let leaf = hashes::of_value(secret.as_bytes());
     Hash(siblings.iter().enumerate().fold(leaf, |node, (level, sibling)| {
         if index.checked_shr(u32::try_from(level).unwrap_or(u32::MAX)).unwrap_or(0) & 1 == 0 {
             Nodes::concat_and_hash(&node, Some(&sibling.0))

@@ -6,9 +6,8 @@
 use bytes::BufMut;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::{PaymentScheme, STEPS_MAX, owed};
+use super::{PaymentScheme, STEPS_MAX, hashes, owed};
 use crate::amount::Amount;
 use crate::channel::InvalidTerms;
 use crate::ids::Hash;
@@ -105,5 +104,5 @@ impl PaymentScheme for Payword {
 
 /// The value that `steps` hashes lead to.
 pub fn hash_times(token: Hash, steps: u32) -> Hash {
-    (0..steps).fold(token, |token, _| Hash(Sha256::digest(token.as_bytes()).into()))
+    (0..steps).fold(token, |token, _| Hash(hashes::of_value(token.as_bytes())))
 }

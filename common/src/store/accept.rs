@@ -196,9 +196,12 @@ impl Store {
         followed: &[Followed],
     ) -> Result<Vec<Verdict>, StoreError> {
         let counter = self.counter_of(partition);
-        let (keys, mut args) = self.accept_call(counter, taking, vouchers);
-        args.extend(followed::write(followed).map(Value::from));
-        let (answer, confirmed) = self.run_confirmed(&ACCEPT, partition, keys, args).await?;
+        let make = || {
+            let (keys, mut args) = self.accept_call(counter, taking, vouchers);
+            args.extend(followed::write(followed).map(Value::from));
+            (keys, args)
+        };
+        let (answer, confirmed) = self.run_confirmed(&ACCEPT, partition, make).await?;
         let mut answer = answer.into_array().into_iter();
         let letters = answer.next().ok_or_else(odd)?;
         let letters = letters.as_bytes().ok_or_else(odd)?;
@@ -290,8 +293,8 @@ impl Store {
             json.into(),
             due_at_ms.to_string().into(),
         ];
-        let (answer, confirmed) =
-            self.run_confirmed(&REGISTER_CHANNEL, partition, keys.map(Key::from).into(), args).await?;
+        let make = || (keys.clone().map(Key::from).into(), args.clone());
+        let (answer, confirmed) = self.run_confirmed(&REGISTER_CHANNEL, partition, make).await?;
         let mut words = answer.into_array().into_iter().map(|word| word.into_string().unwrap_or_default());
         match words.next().as_deref() {
             Some("lost") => Err(self.lost_seq(counter, words.next())),

@@ -31,19 +31,19 @@ impl Replicas {
 
 impl Store {
     /// Runs a script on `partition`, and says whether as many replicas as configured have confirmed what it wrote, or,
-    /// if it found everything done before, what was written then.
+    /// if it found everything done before, what was written then. See [`Script::run_made`].
     pub(super) async fn run_confirmed(
         &self,
         script: &Script,
         partition: u16,
-        keys: Vec<Key>,
-        args: Vec<Value>,
+        make: impl Fn() -> (Vec<Key>, Vec<Value>),
     ) -> Result<(Value, bool), StoreError> {
         let client = self.client(partition)?;
         let after_send = |error: RedisError| StoreError::after_send(&error);
         let Some(replicas) = self.inner.replicas else {
-            return Ok((script.run(client, keys, args).await.map_err(after_send)?, true));
+            return Ok((script.run_made(client, make).await.map_err(after_send)?, true));
         };
+        let (keys, args) = make();
         let key = self.keys().seq(partition);
         let mut call: Vec<Value> = vec![script.sha1().into(), keys.len().to_string().into()];
         call.extend(keys.into_iter().map(Value::from));

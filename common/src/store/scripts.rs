@@ -126,8 +126,22 @@ impl Script {
     ) -> Result<Value, RedisError> {
         // Keys and values share their bytes when they are cloned.
         let keys: Vec<Key> = keys.into_iter().map(Into::into).collect();
-        match client.evalsha(self.sha1.as_str(), keys.clone(), args.clone()).await {
+        self.run_made(client, || (keys.clone(), args.clone())).await
+    }
+
+    /// [`Script::run`], with keys and arguments that are made again in the rare case that they are sent again.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) async fn run_made(
+        &self,
+        client: &Client,
+        make: impl Fn() -> (Vec<Key>, Vec<Value>),
+    ) -> Result<Value, RedisError> {
+        let (keys, args) = make();
+        match client.evalsha(self.sha1.as_str(), keys, args).await {
             Err(error) if error.details().starts_with("NOSCRIPT") => {
+                let (keys, args) = make();
                 client.eval(self.source, keys, args).await
             }
             answer => answer,

@@ -31,7 +31,11 @@ impl Recorder for Arc<Fake> {
         0
     }
 
-    async fn accept(&self, vouchers: &[VerifiedVoucher], _: &[Followed]) -> Result<Vec<Verdict>, StoreError> {
+    async fn accept(
+        &self,
+        vouchers: &[Arc<VerifiedVoucher>],
+        _: &[Followed],
+    ) -> Result<Vec<Verdict>, StoreError> {
         let amounts = vouchers.iter().map(|voucher| voucher.cumulative_amount().units()).collect();
         self.calls.lock().expect("no panic").push(amounts);
         self.go_on.acquire().await.expect("never closed").forget();
@@ -68,7 +72,12 @@ fn bench(
 impl Bench {
     fn submit(&self, amount: u64) -> Result<oneshot::Receiver<Answer>, Refusal> {
         let ticket = self.metrics.receive_one(usize::MAX).expect("room");
-        self.batchers.submit(Job { voucher: voucher(1, amount), channel: Arc::clone(&self.channel), ticket })
+        self.batchers.submit(Job {
+            voucher: voucher(1, amount).into(),
+            channel: Arc::clone(&self.channel),
+            ticket,
+            since: Instant::now(),
+        })
     }
 
     fn calls(&self) -> Vec<Vec<u64>> {

@@ -40,7 +40,7 @@ pub(crate) enum Ending {
     Taken(Outcome),
     /// Answered with this code.
     Refused(Code),
-    /// The client left, or the request took too long, before the voucher was handed to the store: nothing recorded.
+    /// The request took too long, or the client of a stream left, before the voucher was handed to the store: nothing recorded.
     /// (Or the task that had it failed by then.)
     Abandoned,
 }

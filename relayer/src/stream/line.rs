@@ -152,9 +152,9 @@ impl Line {
 }
 
 fn submit(acceptor: &Acceptor, proven: Proven, ticket: Ticket) -> Place {
-    let Proven { voucher, channel } = proven;
+    let Proven { voucher, channel, at } = proven;
     let named = Named::of(&voucher, &channel);
-    match acceptor.batchers.submit(Job { voucher, channel, ticket }) {
+    match acceptor.batchers.submit(Job { voucher, channel, ticket, since: at }) {
         Ok(answer) => Place::Submitted { named, answer },
         Err(refusal) => Place::Answered(Err(refusal)),
     }

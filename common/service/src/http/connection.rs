@@ -199,7 +199,8 @@ impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
                 let (request, answering) = progress.begin(request);
                 let incoming = Incoming::new(request, peer, rules.body_max_bytes);
                 let within = rules.front.within(&incoming, rules.request_timeout);
-                let answered = answer(&rules.front, incoming, Instant::now() + within);
+                // Boxed: hyper moves what it is given several times, all the room that it may ever need included.
+                let answered = Box::pin(answer(&rules.front, incoming, Instant::now() + within));
                 async move { Ok::<_, Infallible>(answering.with(answered.await)) }
             });
             let io = TokioIo::new(Watched::new(stream, read_before, Arc::clone(&progress)));
@@ -211,6 +212,7 @@ impl<'a, 'r, F: Front> Conversation<'a, 'r, F> {
                 .header_read_timeout(None)
                 .max_buf_size(HEAD_MAX_BYTES)
                 .writev(false)
+                .half_close(F::OUTLASTS_CLIENTS)
                 .serve_connection(io, service);
             let mut bell = Bell::default();
             let broken = std::future::poll_fn(|context| {

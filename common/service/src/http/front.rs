@@ -20,6 +20,11 @@ use crate::trail::{self, RequestTrail};
 /// Answers every request of a listener. A router does; so may whoever has a short way for a route that is asked all the
 /// time, and gives everything else to a router.
 pub trait Front: Clone + Send + Sync + 'static {
+    /// Whether a request is worked on to its end though its client may have left. To look for that costs a read of the
+    /// socket and a buffer for each request, which is much where an answer takes a millisecond. A client that has only
+    /// ended what it sends is answered.
+    const OUTLASTS_CLIENTS: bool = false;
+
     /// Answers one request.
     fn answer(&self, incoming: Incoming) -> impl Future<Output = Response> + Send;
 

@@ -1,3 +1,4 @@
+mod leaving;
 mod pieces;
 mod raw;
 
@@ -61,7 +62,7 @@ struct Served {
 
 impl Served {
     async fn with(
-        router: Router,
+        front: impl Front,
         config: HttpConfig,
         may_part: impl Fn(&Progress) -> bool + Send + Sync + 'static,
     ) -> Self {
@@ -69,8 +70,7 @@ impl Served {
         let address = listener.local_addr().expect("bound");
         let (shutdown, looks) = (CancellationToken::new(), Arc::new(Looks::default()));
         let (stop, may_part) = (shutdown.clone(), looks.counting(may_part));
-        let task =
-            tokio::spawn(async move { serve_parting(listener, router, &config, stop, may_part).await });
+        let task = tokio::spawn(async move { serve_parting(listener, front, &config, stop, may_part).await });
         Self { address, shutdown, task, looks }
     }
 
@@ -104,6 +104,18 @@ fn hasty() -> HttpConfig {
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
+}
+
+/// A router whose requests are worked on to their ends.
+#[derive(Clone)]
+struct Lasting(Router);
+
+impl Front for Lasting {
+    const OUTLASTS_CLIENTS: bool = true;
+
+    async fn answer(&self, incoming: Incoming) -> Response {
+        self.0.answer(incoming).await
+    }
 }
 
 /// Answers what it is sent.

@@ -121,6 +121,8 @@ struct Script {
     requests: Vec<Asked>,
     pieces: Vec<(usize, u8)>,
     read_pause_ms: u8,
+    /// Whether the requests are worked on to their ends though the client may have left.
+    lasting: bool,
 }
 
 impl Script {
@@ -131,16 +133,17 @@ impl Script {
         let pieces = proptest::collection::vec(piece, 1..12);
         let requests = proptest::collection::vec(Asked::any(), 1..10);
         let read_pause_ms = prop_oneof![3 => Just(0u8), 1 => 1..3u8];
-        (requests, pieces, read_pause_ms).prop_map(|(requests, pieces, read_pause_ms)| Script {
-            requests,
-            pieces,
-            read_pause_ms,
-        })
+        (requests, pieces, read_pause_ms, any::<bool>()).prop_map(
+            |(requests, pieces, read_pause_ms, lasting)| Script { requests, pieces, read_pause_ms, lasting },
+        )
     }
 
     /// What went wrong, if something did.
     async fn play(&self, may_part: Judge, deadline: Duration) -> Result<(), TestCaseError> {
-        let served = Served::with(router(), hasty(), may_part).await;
+        let served = match self.lasting {
+            true => Served::with(Lasting(router()), hasty(), may_part).await,
+            false => Served::with(router(), hasty(), may_part).await,
+        };
         let (mut writes, mut reads) =
             served.connect().await.split(Duration::from_millis(self.read_pause_ms.into()));
         let sent: Vec<u8> = self.requests.iter().flat_map(Asked::bytes).collect();
