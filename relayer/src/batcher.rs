@@ -257,19 +257,18 @@ impl<R: Recorder> Worker<R> {
         let answer = self.recorder.accept(&vouchers, &followed).await;
         // One look at the clock for all of the call.
         let answered_at = Instant::now();
+        self.metrics.store_took(rest.iter().map(|(_, _, _, since)| answered_at.duration_since(*since)));
         match answer {
             Ok(verdicts) => {
                 for ((voucher, verdict), (channel, ticket, reply, since)) in
                     vouchers.into_iter().zip(verdicts).zip(rest)
                 {
-                    self.metrics.store_took(answered_at.duration_since(since));
                     self.answer(Job { voucher, channel, ticket, since }, verdict, reply);
                 }
             }
             Err(error) => {
                 self.health.store_failed(&error, "recording payments");
-                for (_, ticket, reply, since) in rest {
-                    self.metrics.store_took(answered_at.duration_since(since));
+                for (_, ticket, reply, _) in rest {
                     conclude(ticket, Err(Refusal::Store(error.clone())), reply);
                 }
             }

@@ -206,8 +206,11 @@ impl Metrics {
         self.receipt.observe(time.as_secs_f64());
     }
 
-    pub(crate) fn store_took(&self, time: Duration) {
-        self.store.observe(time.as_secs_f64());
+    /// Counts the payments of one call together, which for each costs a tenth of what it would by itself.
+    pub(crate) fn store_took(&self, times: impl Iterator<Item = Duration>) {
+        let together = self.store.local();
+        times.for_each(|time| together.observe(time.as_secs_f64()));
+        together.flush();
     }
 
     pub(crate) fn called(&self, vouchers: usize) {

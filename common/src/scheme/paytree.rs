@@ -152,9 +152,9 @@ impl PaymentScheme for Paytree {
     }
 }
 
-/// Paths of no more nodes are climbed by hand: rs_merkle makes a tree of each, which for fifteen payments of sixteen, in a
-/// sequence, would cost more than their hashes.
-const SHORT: u32 = 3;
+/// Paths of no more nodes are climbed by hand: rs_merkle makes a tree of each, which for payments in a sequence, most of
+/// which show a node or two, would cost more than their hashes.
+const SHORT: u32 = 7;
 
 /// A part of the tree whose top is known.
 struct Subtree {
