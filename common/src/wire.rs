@@ -56,7 +56,9 @@ pub fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, InvalidJson> {
         None => {
             let mut reader = serde_json::Deserializer::from_slice(body);
             match serde_path_to_error::deserialize::<_, T>(&mut reader) {
-                Ok(_) => Err(InvalidJson { field: None, expected: "more than one JSON value".to_owned() }),
+                Ok(_) => {
+                    Err(InvalidJson { field: None, expected: "expected one JSON value, in UTF-8".to_owned() })
+                }
                 Err(error) => {
                     let path = error.path().to_string();
                     Err(InvalidJson {
